@@ -1,0 +1,61 @@
+package ir
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Protocol is what the endpoints of a cluster speak.
+type Protocol string
+
+const (
+	HTTP1 Protocol = "http1" // HTTP/1.1, with upgrades
+	H2C   Protocol = "h2c"   // HTTP/2 with prior knowledge only
+	Auto  Protocol = "auto"  // both; the client's protocol is used
+)
+
+// Cluster is a set of endpoints that answer alike.
+type Cluster struct {
+	Name     string // see RevisionCluster
+	Owner    Owner
+	Protocol Protocol
+}
+
+// Health of an endpoint as the control plane sees it.
+type Health string
+
+const (
+	Healthy  Health = ""
+	Draining Health = "draining" // finishes what it has, gets nothing new
+)
+
+// Endpoint is one address that serves requests.
+type Endpoint struct {
+	Name    string // of the pod or the activator; for people and reports
+	Address netip.AddrPort
+	Health  Health
+}
+
+// Endpoints are a cluster's endpoints by priority: 0 the pods, 1 the activators,
+// which are used when no pod is healthy. Priority 1 is never empty.
+type Endpoints struct {
+	Cluster    string
+	Owner      Owner
+	Priorities [2][]Endpoint // each sorted by Name
+}
+
+// RevisionCluster is the name of a revision's cluster. It is made only of what
+// never changes: rev/<namespace>/<name>/<uid>.
+func RevisionCluster(namespace, name, uid string) string {
+	return "rev/" + namespace + "/" + name + "/" + uid
+}
+
+// ParseRevisionCluster is the inverse of RevisionCluster.
+func ParseRevisionCluster(cluster string) (namespace, name, uid string, err error) {
+	p := strings.Split(cluster, "/")
+	if len(p) != 4 || p[0] != "rev" || p[1] == "" || p[2] == "" || p[3] == "" {
+		return "", "", "", fmt.Errorf("cluster %q is not of the form rev/<namespace>/<name>/<uid>", cluster)
+	}
+	return p[1], p[2], p[3], nil
+}

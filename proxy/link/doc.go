@@ -1,0 +1,7 @@
+// Package link is the protocol between the control plane and its activators:
+// the Revision resource that is served over delta ADS, and the Drain service. The
+// messages are generated from link.proto.
+package link
+
+// RevisionType is the type URL under which a [Revision] is served.
+const RevisionType = "type.googleapis.com/ebb.link.v1.Revision"
