@@ -1,0 +1,69 @@
+# Everything a person or CI does with this repository. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+BIN := $(CURDIR)/bin
+export PATH := $(BIN):$(PATH)
+export CGO_ENABLED := 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO_FILES = $(shell git ls-files '*.go' go.mod go.sum)
+
+# golangci-lint, controller-gen and the protobuf plugins are pinned in tools/go.mod.
+TOOL := go tool -modfile=$(CURDIR)/tools/go.mod
+MODULES := . local test/compat
+
+##@ Use
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Start the platform here, deploy examples/hello and call it from zero; Ctrl-C ends it
+	@exec $(BIN)/ebb up --try ./examples/hello
+
+.PHONY: demo
+demo: build ## The whole main job, checked and timed step by step; ends by itself
+	@exec $(BIN)/ebb demo
+
+.PHONY: build
+build: ebb kube envoy ## Build all programs into bin/ (the first time takes about six minutes on two cores)
+
+.PHONY: ebb
+ebb: ## Build bin/ebb
+	@mkdir -p $(BIN)
+	@echo "building ebb"
+	@go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ebb ./cmd/ebb
+
+.PHONY: kube
+kube: ## Build the control plane and the node of the embedded default (bin/ebb-kube, ebb-node, ebb-shim)
+	@$(MAKE) -C local build BIN=$(BIN)
+
+.PHONY: envoy
+envoy: ebb ## Fetch Envoy, unless $$ENVOY or the PATH has one
+	@$(BIN)/ebb envoy >/dev/null
+
+##@ Check
+
+.PHONY: check
+check: ## Format, vet, lint, generated files, unit and golden tests
+	@test/check.sh
+
+.PHONY: test
+test: build ## All tests that need no root: check, real Envoy, end to end on the embedded default
+	@test/all.sh
+
+.PHONY: bench
+bench: build ## Benchmarks, with ratios against the named references measured in the same run
+	@test/bench.sh
+
+.PHONY: generate
+generate: ## Regenerate what is generated: deepcopy, CRDs, protobuf, golden files
+	@test/generate.sh
+
+.PHONY: clean
+clean: ## Remove what was built
+	@rm -rf $(BIN) out

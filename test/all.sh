@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Everything that needs no root: check, benchmarks compiled, real-Envoy tests, end to end.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p out
+export EBB_COUNTS=$PWD/out/test.counts
+rm -f "$EBB_COUNTS"
+failed=0
+run() { printf '\n== %s (%s)\n' "$1" "$(date +%T)"; shift; "$@" || failed=1; }
+
+export EBB_KUBE=$PWD/bin/ebb-kube ENVOY=${ENVOY:-$(bin/ebb envoy)}
+go build -o out/tools/report ./test/report || exit 1
+report() { out/tools/report -counts "$EBB_COUNTS"; }
+tests() { go test -json "$@" 2>&1 | report; }
+local_tests() { (cd local && go test -json "$@" 2>&1) | report; }
+
+run "check" test/check.sh
+run "benchmarks compile and run once" tests -short -run '^$' -bench . -benchtime 1x ./proxy/... ./activator/... ./autoscaler/... ./apis/...
+run "real Envoy, real kube-apiserver" tests -timeout 15m $(go list ./... | grep -v /test/e2e)
+run "the node" local_tests -timeout 15m ./...
+run "end to end on the embedded default" tests -timeout 25m ./test/e2e/...
+
+echo
+out/tools/report -counts "$EBB_COUNTS" -total || failed=1
+exit $failed

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Format, vet, lint, generated files, unit and golden tests. Under a minute once built.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p out
+counts=${EBB_COUNTS:-out/check.counts}
+[ -n "${EBB_COUNTS:-}" ] || rm -f "$counts"
+step() { printf '\n== %s\n' "$*"; }
+
+step "format"
+unformatted=$(git ls-files -co --exclude-standard '*.go' | grep -v '\.pb\.go$' | xargs gofmt -l)
+[ -z "$unformatted" ] || { echo "not formatted (run gofmt -w):"; echo "$unformatted"; exit 1; }
+
+step "lint (vet included)"
+for module in . local; do
+	(cd $module && go tool -modfile="$OLDPWD/tools/go.mod" golangci-lint run --config "$OLDPWD/.golangci.yml" ./...)
+done
+
+step "generated files are current"
+test/generate.sh --check
+
+step "unit and golden tests"
+mkdir -p out/tools
+go build -o out/tools/report ./test/report
+go test -short -json ./... | out/tools/report -counts "$counts"
+(cd local && go test -short -json ./...) | out/tools/report -counts "$counts"
+(cd test/compat && go test -json ./...) | out/tools/report -counts "$counts"
+[ -n "${EBB_COUNTS:-}" ] || out/tools/report -counts "$counts" -total
