@@ -1,0 +1,241 @@
+package activator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Activator is a buffering proxy with its addresses open. It is made by [New] and
+// works while [Activator.Run] does.
+type Activator struct {
+	options   Options
+	conn      *grpc.ClientConn
+	metrics   *metrics
+	health    health
+	hangups   *hangups
+	table     *table
+	control   *control
+	reporter  *reporter
+	forwarder *forwarder
+	drainer   *drainer
+	stop      context.CancelFunc // of probes
+
+	data, drains, healths net.Listener // the last two may be nil
+}
+
+// Run opens the addresses and serves until ctx ends and requests in progress have
+// ended or used up the grace. It returns nil then, or why it could not serve.
+func Run(ctx context.Context, o Options) error {
+	a, err := New(o)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// New opens the addresses, so that an address in use is an error here; it does not
+// connect to anything yet. Run must be called, it closes them.
+func New(o Options) (_ *Activator, err error) {
+	if o, err = o.complete(); err != nil {
+		return nil, err
+	}
+	a := &Activator{options: o}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	for _, l := range []struct {
+		listener *net.Listener
+		address  string
+		what     string
+	}{
+		{&a.data, o.Listen, "requests"},
+		{&a.drains, o.DrainListen, "preStop hooks"},
+		{&a.healths, o.HealthListen, "health and metrics"},
+	} {
+		if l.address == "" {
+			continue
+		}
+		if *l.listener, err = net.Listen("tcp", l.address); err != nil {
+			return nil, fmt.Errorf("activator: address for %s: %w: choose another one", l.what, err)
+		}
+	}
+
+	creds, err := o.TLS.credentials()
+	if err != nil {
+		return nil, fmt.Errorf("activator: TLS to the control plane: %w", err)
+	}
+	if a.conn, err = grpc.NewClient(o.ControlAddress,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 30 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 300 * time.Millisecond},
+			MinConnectTimeout: time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
+		grpc.WithDisableServiceConfig(),
+	); err != nil {
+		return nil, fmt.Errorf("activator: control plane %s: %w", o.ControlAddress, err)
+	}
+	if a.hangups, err = newHangups(); err != nil {
+		return nil, fmt.Errorf("activator: watch connections: %w", err)
+	}
+
+	a.metrics = newMetrics(func() int { return a.table.size() })
+	a.reporter = newReporter(o.Name, a.conn, o.Logger, a.metrics)
+	begin := time.Now()
+	probes, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	a.table = &table{
+		env: &environment{
+			self: o.Name, now: func() time.Duration { return time.Since(begin) },
+			holdTimeout: o.HoldTimeout, total: &bound{max: int64(o.MaxHeldTotal)},
+			probe: prober{once: newNetProbe().once, metrics: a.metrics}, metrics: a.metrics,
+			reporter: a.reporter, context: probes,
+		},
+		maxHeld: o.MaxHeld, maxEntries: o.MaxRevisions, maxUnknown: o.MaxUnknown, idleAfter: o.IdleAfter,
+		watch:   func(name string, on bool) { a.control.want(name, on) },
+		unknown: map[string]struct{}{},
+	}
+	a.control = newControl(o.Name, a.conn, a.table, o.Logger, a.metrics, func() { a.health.connected.Store(true) })
+	a.forwarder = newForwarder(a.table, a.metrics, a.hangups, o.DialTimeout)
+	a.drainer = newDrainer(a.conn, o.DrainWait, a.metrics)
+	return a, nil
+}
+
+// Addr is where requests are taken.
+func (a *Activator) Addr() net.Addr { return a.data.Addr() }
+
+// DrainAddr is where preStop hooks are answered, nil if nowhere.
+func (a *Activator) DrainAddr() net.Addr { return addr(a.drains) }
+
+// HealthAddr is where health and metrics are served, nil if nowhere.
+func (a *Activator) HealthAddr() net.Addr { return addr(a.healths) }
+
+func addr(l net.Listener) net.Addr {
+	if l == nil {
+		return nil
+	}
+	return l.Addr()
+}
+
+// Run serves until ctx ends. Then no new connections are taken, requests in
+// progress, held ones and websockets too, get the grace to end, a last report is
+// sent and all is closed. It returns nil, or why it could not go on. It may be called once.
+func (a *Activator) Run(ctx context.Context) error {
+	defer a.close()
+	// What the requests need goes on until the last of them has ended.
+	support, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var supporters sync.WaitGroup
+	for _, run := range []func(context.Context){a.control.run, a.reporter.run, a.table.sweep} {
+		supporters.Go(func() { run(support) })
+	}
+
+	type served struct {
+		listener net.Listener
+		server   *http.Server
+	}
+	all := []served{{a.data, a.dataServer()}}
+	if a.drains != nil {
+		all = append(all, served{a.drains, &http.Server{Handler: a.drainer.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}})
+	}
+	if a.healths != nil {
+		all = append(all, served{a.healths, &http.Server{Handler: a.health.handler(a.metrics), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}})
+	}
+	failed := make(chan error, len(all))
+	for _, s := range all {
+		s.server.ErrorLog = slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug)
+		go func() {
+			if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("activator: serve on %s: %w", s.listener.Addr(), err)
+			}
+		}()
+	}
+	a.options.Logger.Info("activator: serving", "name", a.options.Name, "address", a.data.Addr().String())
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	a.health.stopping.Store(true)
+	a.options.Logger.Info("activator: stopping", "in_progress", a.metrics.inProgress.Load())
+	a.finish(all[0].server)
+	for _, s := range all {
+		_ = s.server.Close()
+	}
+	a.stop()
+	stop()
+	supporters.Wait()
+	return err
+}
+
+// finish waits until no request is in progress any more or the grace is over.
+func (a *Activator) finish(s *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), a.options.ShutdownGrace)
+	defer cancel()
+	_ = s.Shutdown(ctx) // not for hijacked connections: websockets
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for a.metrics.inProgress.Load()+a.metrics.drains.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *Activator) dataServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:     a.forwarder,
+		ConnContext: withConn,
+		Protocols:   protocols,
+		// The gateway decides how long its connections live: one that is closed here in
+		// the moment it sends a request loses that request.
+		ReadHeaderTimeout: time.Minute,
+		IdleTimeout:       2 * time.Hour,
+		MaxHeaderBytes:    256 << 10, // more than a gateway lets through
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 1000,
+			// What a held upload may send before it is read, and all of a connection's.
+			MaxReceiveBufferPerStream:     128 << 10,
+			MaxReceiveBufferPerConnection: 4 << 20,
+		},
+	}
+}
+
+func (a *Activator) close() {
+	if a.stop != nil {
+		a.stop()
+	}
+	for _, l := range []net.Listener{a.data, a.drains, a.healths} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if a.conn != nil {
+		_ = a.conn.Close()
+	}
+	if a.forwarder != nil {
+		a.forwarder.closeIdle()
+	}
+	if a.hangups != nil {
+		a.hangups.close()
+	}
+}

@@ -1,0 +1,96 @@
+package activator
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options configure an activator. Zero values of durations and limits mean the
+// default that their comment names.
+type Options struct {
+	Name string // node id for the control plane, unique among activators; a pod's name
+
+	Listen       string // host:port for requests, HTTP/1.1 and HTTP/2 without TLS on one port
+	DrainListen  string // host:port for preStop hooks, GET /drain/<namespace>/<revision>; "" turns it off
+	HealthListen string // host:port for /healthz, /readyz and /metrics; "" turns it off
+
+	ControlAddress string   // host:port of the control plane's gRPC server
+	TLS            TLSFiles // for ControlAddress; all empty means plaintext
+
+	MaxHeld      int // requests held for one revision; 10,000
+	MaxHeldTotal int // requests held in all; 25,000
+	MaxRevisions int // revisions known at once; 50,000
+	MaxUnknown   int // revisions asked for that the control plane has not described; 4,096
+
+	HoldTimeout   time.Duration // hold for revisions that name no timeout; 5 min
+	IdleAfter     time.Duration // a revision without pods is forgotten so long after its last request; 10 min
+	DialTimeout   time.Duration // to connect to a pod; 1 s
+	DrainWait     time.Duration // a preStop hook waits so long when no leader answers; 5 s
+	ShutdownGrace time.Duration // requests in progress get so long when Run's context ends; 30 s
+
+	Logger *slog.Logger // slog.Default
+}
+
+// TLSFiles are PEM files of a client certificate, its key and the authority that
+// signs the server's. They are read again for every connection, so that they can be rotated.
+type TLSFiles struct {
+	Cert, Key, CA string
+}
+
+func (f TLSFiles) empty() bool { return f == TLSFiles{} }
+
+// complete returns the options with defaults filled in, or what is missing.
+func (o Options) complete() (Options, error) {
+	var errs []error
+	for _, f := range []struct{ name, value string }{
+		{"Name", o.Name}, {"Listen", o.Listen}, {"ControlAddress", o.ControlAddress},
+	} {
+		if f.value == "" {
+			errs = append(errs, fmt.Errorf("activator options: %s must be set", f.name))
+		}
+	}
+	if t := o.TLS; !t.empty() && (t.Cert == "" || t.Key == "" || t.CA == "") {
+		errs = append(errs, errors.New("activator options: TLS needs all of Cert, Key and CA, or none"))
+	}
+	for _, n := range []struct {
+		name  string
+		value *int
+		def   int
+	}{
+		{"MaxHeld", &o.MaxHeld, 10_000},
+		{"MaxHeldTotal", &o.MaxHeldTotal, 25_000},
+		{"MaxRevisions", &o.MaxRevisions, 50_000},
+		{"MaxUnknown", &o.MaxUnknown, 4096},
+	} {
+		if *n.value < 0 {
+			errs = append(errs, fmt.Errorf("activator options: %s is %d, must be positive", n.name, *n.value))
+		}
+		if *n.value == 0 {
+			*n.value = n.def
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		def   time.Duration
+	}{
+		{"HoldTimeout", &o.HoldTimeout, 5 * time.Minute},
+		{"IdleAfter", &o.IdleAfter, 10 * time.Minute},
+		{"DialTimeout", &o.DialTimeout, time.Second},
+		{"DrainWait", &o.DrainWait, 5 * time.Second},
+		{"ShutdownGrace", &o.ShutdownGrace, 30 * time.Second},
+	} {
+		if *d.value < 0 {
+			errs = append(errs, fmt.Errorf("activator options: %s is %v, must be positive", d.name, *d.value))
+		}
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, errors.Join(errs...)
+}
