@@ -1,0 +1,254 @@
+package envoy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+	"sigs.k8s.io/yaml"
+)
+
+// GatewayCluster is the node.cluster of a gateway: how the control plane knows it.
+const GatewayCluster = "ebb-gateway"
+
+// controllerCluster is the gateway's name for the control plane.
+const controllerCluster = "ebb-controller"
+
+// Reconnecting: Envoy's own first step is half a second.
+const (
+	reconnectFirst     = 50 * time.Millisecond
+	reconnectAtMost    = 500 * time.Millisecond
+	controllerConnect  = time.Second
+	controllerPing     = 10 * time.Second
+	controllerPingWait = 5 * time.Second
+)
+
+// BootstrapConfig is what a gateway has to be told before it can ask.
+type BootstrapConfig struct {
+	NodeID     string // unique among the gateways
+	Controller string // host:port of the control plane's gRPC listener
+	// Admin is where Envoy's own interface listens: a loopback "ip:port" (port 0 picks
+	// one) or "unix:<path>". Empty: nowhere.
+	Admin string
+	TLS   *BootstrapTLS // nil: plain text
+}
+
+// BootstrapTLS are the PEM files of mutual TLS with the control plane.
+type BootstrapTLS struct {
+	CertFile, KeyFile, CAFile string
+	ServerName                string // in the control plane's certificate; "" is the host of Controller
+}
+
+// Bootstrap makes the YAML file a gateway is started with. All else it learns from
+// the control plane, to which it also reports its load.
+func Bootstrap(c BootstrapConfig) ([]byte, error) {
+	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("bootstrap of gateway %q: %w", c.NodeID, err) }
+	if c.NodeID == "" {
+		return fail(errors.New("the node id is empty: give each gateway a name"))
+	}
+	controller, err := controllerUpstream(c)
+	if err != nil {
+		return fail(err)
+	}
+	admin, err := adminAddress(c.Admin)
+	if err != nil {
+		return fail(err)
+	}
+	bootstrap := &bootstrapv3.Bootstrap{
+		Node: &corev3.Node{Id: c.NodeID, Cluster: GatewayCluster},
+		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
+			CdsConfig: fromADS(),
+			LdsConfig: fromADS(),
+			AdsConfig: &corev3.ApiConfigSource{
+				ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
+				TransportApiVersion:       corev3.ApiVersion_V3,
+				SetNodeOnFirstMessageOnly: true,
+				GrpcServices:              []*corev3.GrpcService{controllerService()},
+			},
+		},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{controller}},
+		ClusterManager: &bootstrapv3.ClusterManager{LoadStatsConfig: &corev3.ApiConfigSource{
+			ApiType:                   corev3.ApiConfigSource_GRPC,
+			TransportApiVersion:       corev3.ApiVersion_V3,
+			SetNodeOnFirstMessageOnly: true,
+			GrpcServices:              []*corev3.GrpcService{controllerService()},
+		}},
+		StatsConfig: &metricsv3.StatsConfig{StatsMatcher: statsKept()},
+		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+			Name:           "admin", // what an operator sets by hand while looking for a fault
+			LayerSpecifier: &bootstrapv3.RuntimeLayer_AdminLayer_{AdminLayer: &bootstrapv3.RuntimeLayer_AdminLayer{}},
+		}}},
+	}
+	if admin != nil {
+		bootstrap.Admin = &bootstrapv3.Admin{Address: admin}
+	}
+	if err := bootstrap.ValidateAll(); err != nil {
+		return fail(err)
+	}
+	return renderYAML(bootstrap)
+}
+
+// statsKept is the list of what is counted: the gateway as a whole and its
+// connection to the control plane. What is counted for a cluster or a route costs
+// more memory than the cluster itself; per revision there are load reports.
+func statsKept() *metricsv3.StatsMatcher {
+	patterns := []*matcherv3.StringMatcher{}
+	for _, prefix := range []string{
+		"cluster." + controllerCluster + ".", "cluster_manager.", "control_plane.", "listener_manager.", "server.",
+	} {
+		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
+	}
+	patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: `http\.[a-z0-9-]+\.(downstream_|no_route).*`},
+	}})
+	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{
+		InclusionList: &matcherv3.ListStringMatcher{Patterns: patterns},
+	}}
+}
+
+func controllerService() *corev3.GrpcService {
+	return &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+		ClusterName: controllerCluster,
+		RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+			BaseInterval: span(reconnectFirst), MaxInterval: span(reconnectAtMost),
+		}},
+	}}}
+}
+
+func controllerUpstream(c BootstrapConfig) (*clusterv3.Cluster, error) {
+	host, portText, err := net.SplitHostPort(c.Controller)
+	if err != nil {
+		return nil, fmt.Errorf("controller %q: host:port is needed: %w", c.Controller, err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil || host == "" || port == 0 {
+		return nil, fmt.Errorf("controller %q: host:port is needed", c.Controller)
+	}
+	kind := clusterv3.Cluster_STRICT_DNS
+	if _, err := netip.ParseAddr(host); err == nil {
+		kind = clusterv3.Cluster_STATIC
+	}
+	options, err := typed(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+						// A control plane that vanished without a word is noticed.
+						ConnectionKeepalive: &corev3.KeepaliveSettings{
+							Interval: span(controllerPing), Timeout: span(controllerPingWait),
+						},
+					},
+				},
+			},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	cluster := &clusterv3.Cluster{
+		Name:                          controllerCluster,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: kind},
+		ConnectTimeout:                span(controllerConnect),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpProtocolOptions: options},
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{
+			ClusterName: controllerCluster,
+			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+					Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+						Address:       host,
+						PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+					}}},
+				}},
+			}}}},
+		},
+	}
+	if c.TLS != nil {
+		if cluster.TransportSocket, err = controllerTLS(*c.TLS, host); err != nil {
+			return nil, err
+		}
+	}
+	return cluster, nil
+}
+
+func controllerTLS(t BootstrapTLS, host string) (*corev3.TransportSocket, error) {
+	if t.CertFile == "" || t.KeyFile == "" || t.CAFile == "" {
+		return nil, errors.New("tls: a certificate, its key and the CA's certificate are needed")
+	}
+	name := t.ServerName
+	if name == "" {
+		name = host
+	}
+	san := tlsv3.SubjectAltNameMatcher_DNS
+	sni := name
+	if _, err := netip.ParseAddr(name); err == nil {
+		san = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
+		sni = "" // never an address, RFC 6066
+	}
+	file := func(path string) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: path}}
+	}
+	config, err := typed(&tlsv3.UpstreamTlsContext{
+		Sni: sni,
+		CommonTlsContext: &tlsv3.CommonTlsContext{
+			TlsParams:       &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+			AlpnProtocols:   []string{"h2"},
+			TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: file(t.CertFile), PrivateKey: file(t.KeyFile)}},
+			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
+				ValidationContext: &tlsv3.CertificateValidationContext{
+					TrustedCa: file(t.CAFile),
+					MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
+						SanType: san,
+						Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}},
+					}},
+				},
+			},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: config},
+	}, nil
+}
+
+func adminAddress(admin string) (*corev3.Address, error) {
+	if admin == "" {
+		return nil, nil
+	}
+	if path, ok := strings.CutPrefix(admin, "unix:"); ok {
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path, Mode: 0o600}}}, nil
+	}
+	a, err := netip.ParseAddrPort(admin)
+	if err != nil {
+		return nil, fmt.Errorf("admin %q: ip:port or unix:<path> is needed: %w", admin, err)
+	}
+	if !a.Addr().IsLoopback() {
+		return nil, fmt.Errorf("admin %q: whoever reaches it can stop the gateway: a loopback address or unix:<path> is needed", admin)
+	}
+	return address(a), nil
+}
+
+// renderYAML goes by way of JSON, whose white space protojson varies on purpose.
+func renderYAML(m *bootstrapv3.Bootstrap) ([]byte, error) {
+	encoded, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode the bootstrap: %w", err)
+	}
+	return yaml.JSONToYAML(encoded)
+}

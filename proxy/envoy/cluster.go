@@ -1,0 +1,121 @@
+package envoy
+
+import (
+	"fmt"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"ebb.dev/ebb/proxy/ir"
+)
+
+const (
+	connectTimeout = time.Second
+	upstreamBuffer = 1 << 20
+
+	// Shorter than the shortest keep-alive that servers commonly use (2 s), so that
+	// it is the gateway that closes an idle connection, not the pod as a request arrives.
+	upstreamIdle = 1500 * time.Millisecond
+
+	// Breakers are no limits here, those are the activator's; they only bound the damage.
+	breaker              = 100_000
+	minRetryConcurrency  = 100
+	failuresUntilEjected = 5
+	ejection             = 5 * time.Second
+	maxEjection          = 30 * time.Second
+	// Below one of one: the last endpoint of a cluster, the activator of a revision
+	// at zero, is never ejected.
+	maxEjectionPercent = 50
+)
+
+const httpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// Cluster encodes a cluster whose endpoints come by [ClusterLoadAssignment] under
+// the same name. Envoy asks for them at once and, when the cluster changes, needs them
+// sent again.
+func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
+	protocol, err := upstreamProtocol(c.Protocol)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", who(c.Owner, c.Name), err)
+	}
+	return check(who(c.Owner, c.Name), &clusterv3.Cluster{
+		Name:                          c.Name,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: fromADS()},
+		LbPolicy:                      clusterv3.Cluster_LEAST_REQUEST,
+		ConnectTimeout:                span(connectTimeout),
+		PerConnectionBufferLimitBytes: count(upstreamBuffer),
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
+			HealthyPanicThreshold: &typev3.Percent{Value: 0},
+		},
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+			MaxConnections:     count(breaker),
+			MaxPendingRequests: count(breaker),
+			MaxRequests:        count(breaker),
+			RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+				BudgetPercent:       &typev3.Percent{Value: 100},
+				MinRetryConcurrency: count(minRetryConcurrency),
+			},
+		}}},
+		OutlierDetection:              outlierDetection(),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpProtocolOptions: protocol},
+	})
+}
+
+// outlierDetection takes an endpoint out for a while that cannot be reached: every
+// request that picks a dead node waits for the whole connect timeout before its retry.
+// What the application answers is its own affair and never ejects it.
+func outlierDetection() *clusterv3.OutlierDetection {
+	return &clusterv3.OutlierDetection{
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          count(failuresUntilEjected),
+		EnforcingConsecutiveLocalOriginFailure: count(100),
+		Interval:                               span(ejection),
+		BaseEjectionTime:                       span(ejection),
+		MaxEjectionTime:                        span(maxEjection),
+		MaxEjectionPercent:                     count(maxEjectionPercent),
+		AlwaysEjectOneHost:                     wrapperspb.Bool(false),
+		EnforcingConsecutive_5Xx:               count(0),
+		EnforcingConsecutiveGatewayFailure:     count(0),
+		EnforcingSuccessRate:                   count(0),
+		EnforcingLocalOriginSuccessRate:        count(0),
+	}
+}
+
+// upstreamProtocol says what to speak to the endpoints. They have no TLS, so it
+// cannot be negotiated: it is given, or it is the client's.
+func upstreamProtocol(p ir.Protocol) (*anypb.Any, error) {
+	http1 := &corev3.Http1ProtocolOptions{EnableTrailers: true}
+	http2 := &corev3.Http2ProtocolOptions{}
+	options := &httpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(upstreamIdle)},
+	}
+	switch p {
+	case ir.Auto:
+		options.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+				HttpProtocolOptions: http1, Http2ProtocolOptions: http2,
+			},
+		}
+	case ir.HTTP1:
+		options.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1},
+			},
+		}
+	case ir.H2C:
+		options.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2},
+			},
+		}
+	default:
+		return nil, fmt.Errorf("protocol %q: http1, h2c or auto is needed", p)
+	}
+	return typed(options)
+}

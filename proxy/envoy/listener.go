@@ -1,0 +1,226 @@
+package envoy
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	commonmatchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
+	skipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/matcher/action/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
+	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"ebb.dev/ebb/proxy/ir"
+)
+
+// Bounds of what one client may hold of a gateway.
+const (
+	maxRequestHeadersKiB   = 64
+	maxRequestHeaders      = 200
+	maxStreamsPerHTTP2     = 1024
+	streamWindowHTTP2      = 1 << 20
+	connectionWindowHTTP2  = 4 << 20
+	downstreamBuffer       = 1 << 20
+	requestHeadersTimeout  = 60 * time.Second
+	downstreamIdle         = time.Hour
+	streamIdleBeforeRoute  = 5 * time.Minute // every route sets its own, see route.go
+	keepaliveTimeSeconds   = 60
+	keepaliveEverySeconds  = 15
+	keepaliveProbesAllowed = 4
+)
+
+// Listener encodes one listener. All listeners share one set of scopes, told
+// apart by the audience that each of them stamps on its requests, so a host of another
+// audience is 404 whatever headers a client sends.
+func Listener(l ir.Listener) (*listenerv3.Listener, error) {
+	fail := func(err error) (*listenerv3.Listener, error) {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+	}
+	if l.Name == "" || !l.Address.IsValid() {
+		return fail(fmt.Errorf("address %v: a name and an address with a port are needed", l.Address))
+	}
+	if l.Audience != ir.External && l.Audience != ir.Internal {
+		return fail(fmt.Errorf("audience %q: external or internal is needed", l.Audience))
+	}
+	manager, err := connectionManager(l)
+	if err != nil {
+		return fail(err)
+	}
+	config, err := typed(manager)
+	if err != nil {
+		return fail(err)
+	}
+	return check("listener "+l.Name, &listenerv3.Listener{
+		Name:                          l.Name,
+		Address:                       address(l.Address),
+		StatPrefix:                    l.Name,
+		EnableReusePort:               yes(),
+		PerConnectionBufferLimitBytes: count(downstreamBuffer),
+		// A client that vanished without a word, in the middle of a websocket, say.
+		TcpKeepalive: &corev3.TcpKeepalive{
+			KeepaliveTime:     count(keepaliveTimeSeconds),
+			KeepaliveInterval: count(keepaliveEverySeconds),
+			KeepaliveProbes:   count(keepaliveProbesAllowed),
+		},
+		FilterChains: []*listenerv3.FilterChain{{
+			Filters: []*listenerv3.Filter{{
+				Name:       "envoy.filters.network.http_connection_manager",
+				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config},
+			}},
+		}},
+	})
+}
+
+func connectionManager(l ir.Listener) (*hcmv3.HttpConnectionManager, error) {
+	early, err := earlyHeaders(l.Audience)
+	if err != nil {
+		return nil, err
+	}
+	filters, err := httpFilters()
+	if err != nil {
+		return nil, err
+	}
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix:                    l.Name,
+		CodecType:                     hcmv3.HttpConnectionManager_AUTO,
+		RouteSpecifier:                &hcmv3.HttpConnectionManager_ScopedRoutes{ScopedRoutes: scopedRoutes()},
+		HttpFilters:                   filters,
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{early},
+		UpgradeConfigs:                []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		StripTrailingHostDot:          true,
+		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
+		StreamIdleTimeout:             span(streamIdleBeforeRoute),
+		RequestHeadersTimeout:         span(requestHeadersTimeout),
+		MaxRequestHeadersKb:           count(maxRequestHeadersKiB),
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout:     span(downstreamIdle),
+			MaxHeadersCount: count(maxRequestHeaders),
+		},
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: true},
+		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			MaxConcurrentStreams:        count(maxStreamsPerHTTP2),
+			InitialStreamWindowSize:     count(streamWindowHTTP2),
+			InitialConnectionWindowSize: count(connectionWindowHTTP2),
+		},
+		// The peer is appended to X-Forwarded-For and X-Forwarded-Proto is the listener's.
+		// Nobody is trusted for being on a private address.
+		UseRemoteAddress:      yes(),
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		// Inside the cluster a request's id is kept, so that a chain of calls has one.
+		PreserveExternalRequestId: l.Audience == ir.Internal,
+	}, nil
+}
+
+// scopedRoutes finds a Route by the audience and the host without its port. It is
+// the same value on every listener, so that they share one subscription.
+func scopedRoutes() *hcmv3.ScopedRoutes {
+	header := func(name, separator string) *hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder {
+		return &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder{
+			Type: &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractor_{
+				HeaderValueExtractor: &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractor{
+					Name:             name,
+					ElementSeparator: separator,
+					ExtractType:      &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractor_Index{},
+				},
+			},
+		}
+	}
+	return &hcmv3.ScopedRoutes{
+		Name: "routes",
+		ScopeKeyBuilder: &hcmv3.ScopedRoutes_ScopeKeyBuilder{
+			Fragments: []*hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder{
+				header(ir.AudienceHeader, ""), header(":authority", ":"),
+			},
+		},
+		RdsConfigSource: fromADS(),
+		ConfigSpecifier: &hcmv3.ScopedRoutes_ScopedRds{
+			ScopedRds: &hcmv3.ScopedRds{ScopedRdsConfigSource: fromADS()},
+		},
+	}
+}
+
+// httpFilters are the filters of every request, in order.
+func httpFilters() ([]*hcmv3.HttpFilter, error) {
+	lower, err := lowerCaseHost()
+	if err != nil {
+		return nil, err
+	}
+	var filters []*hcmv3.HttpFilter
+	for _, f := range []struct {
+		name   string
+		config validated
+	}{
+		{"lower-case-host", lower},
+		{"envoy.filters.http.on_demand", &ondemandv3.OnDemand{}},
+		{"envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}},
+	} {
+		config, err := typed(f.config)
+		if err != nil {
+			return nil, fmt.Errorf("filter %s: %w", f.name, err)
+		}
+		filters = append(filters, &hcmv3.HttpFilter{
+			Name:       f.name,
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: config},
+		})
+	}
+	return filters, nil
+}
+
+// lowerCaseHost is a filter that is skipped unless the host has an upper-case
+// letter: scope keys are exact strings, host names are not.
+func lowerCaseHost() (*commonmatchingv3.ExtensionWithMatcher, error) {
+	const script = `function envoy_on_request(handle)
+  local headers = handle:headers()
+  headers:replace(":authority", string.lower(headers:get(":authority")))
+  handle:clearRouteCache()
+end
+`
+	lua, err := extension("envoy.filters.http.lua", &luav3.Lua{
+		DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	host, errHost := typed(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: ":authority"})
+	skip, errSkip := typed(&skipv3.SkipFilter{})
+	if err := errors.Join(errHost, errSkip); err != nil {
+		return nil, err
+	}
+	hasUpper := &xdsmatcherv3.Matcher_MatcherList_Predicate{
+		MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+			SinglePredicate: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+				Input: &xdscorev3.TypedExtensionConfig{Name: "host", TypedConfig: host},
+				Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{
+					ValueMatch: &xdsmatcherv3.StringMatcher{
+						MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
+							EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}},
+							Regex:      ".*[A-Z].*",
+						}},
+					},
+				},
+			},
+		},
+	}
+	return &commonmatchingv3.ExtensionWithMatcher{
+		ExtensionConfig: lua,
+		XdsMatcher: &xdsmatcherv3.Matcher{
+			MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{
+				Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{
+					Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{
+						MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: hasUpper},
+					},
+					OnMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{
+						Action: &xdscorev3.TypedExtensionConfig{Name: "skip", TypedConfig: skip},
+					}},
+				}},
+			}},
+		},
+	}, nil
+}
