@@ -1,0 +1,116 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/controllers/apply"
+)
+
+const manager = "ebb-service"
+
+// Options of the controller; the zero value will do.
+type Options struct {
+	// Workers is the number of Services worked on at the same time; 0 means 4.
+	Workers int
+}
+
+type reconciler struct {
+	client.Client
+	events events.EventRecorder
+	now    func() time.Time
+}
+
+// Add puts the controller into mgr. It does not block; the controller runs with mgr.
+func Add(mgr ctrl.Manager, opts Options) error {
+	r := &reconciler{Client: mgr.GetClient(), events: mgr.GetEventRecorder("ebb-service"), now: time.Now}
+	if opts.Workers == 0 {
+		opts.Workers = 4
+	}
+	err := ctrl.NewControllerManagedBy(mgr).
+		Named("service").
+		For(&v1.Service{}).
+		Owns(&v1.Configuration{}).
+		Owns(&v1.Route{}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("add the service controller: %w", err)
+	}
+	return nil
+}
+
+// Reconcile brings one Service's children and status up to its spec.
+func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	s := &v1.Service{}
+	if err := r.Get(ctx, req.NamespacedName, s); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !s.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	c, err := child(ctx, r, s, &v1.Configuration{}, makeConfiguration(s))
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	rt, err := child(ctx, r, s, &v1.Route{}, makeRoute(s))
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	next := s.DeepCopy()
+	next.Status = observe(s, c, rt, r.now())
+	changed, err := apply.Status(ctx, r.Client, manager, next, s)
+	if changed && err == nil {
+		r.report(s, next)
+	}
+	return ctrl.Result{}, client.IgnoreNotFound(err)
+}
+
+// child applies the wanted child unless one of its name belongs to another, and returns
+// the child as read before; nil where it was not there, or where it has just been
+// changed, so that what its status says is of an earlier spec.
+func child[T client.Object](ctx context.Context, r *reconciler, s *v1.Service, seen, want T) (T, error) {
+	var none T
+	err := r.Get(ctx, client.ObjectKeyFromObject(want), seen)
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err := apply.Object(ctx, r.Client, manager, want, nil)
+		return none, err
+	case err != nil:
+		return none, err
+	case !metav1.IsControlledBy(seen, s):
+		return seen, nil
+	}
+	changed, err := apply.Object(ctx, r.Client, manager, want, seen)
+	if changed || err != nil {
+		return none, err
+	}
+	return seen, nil
+}
+
+func (r *reconciler) report(before, after *v1.Service) {
+	was, is := before.Status.Conditions.Get(v1.ConditionReady), after.Status.Conditions.Get(v1.ConditionReady)
+	switch {
+	case is.IsTrue() && !was.IsTrue():
+		r.events.Eventf(after, nil, corev1.EventTypeNormal, "Ready", "Serve", "Ready at %s", after.Status.URL)
+	case is.IsFalse() && (!was.IsFalse() || was.Reason != is.Reason):
+		r.events.Eventf(after, nil, corev1.EventTypeWarning, eventReason(is.Reason), "Serve", "%s", is.Message)
+	}
+}
+
+func eventReason(reason string) string {
+	if reason == "" {
+		return "NotReady"
+	}
+	return reason
+}
