@@ -17,7 +17,7 @@ const (
 	maxRejectText = 1024 // bytes kept of a rejection; Envoy may dump a whole cluster
 )
 
-func nonce(seq uint64) string { return strconv.FormatUint(seq, 36) }
+func nonce(seq uint64) string { return strconv.FormatUint(seq, 10) }
 
 // receive takes one request of the client. An error ends the stream; it is a
 // gRPC status that says which bound was exceeded.
