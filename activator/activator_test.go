@@ -62,6 +62,15 @@ func client(t testing.TB, h2c bool) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
+func dial(t testing.TB, a *Activator) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", a.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
 func newRequest(t testing.TB, a *Activator, method, path string, body io.Reader) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+a.Addr().String()+path, body)
@@ -254,10 +263,7 @@ func TestClientLeaves(t *testing.T) {
 		c := startControlPlane(t)
 		a := startActivator(t, c)
 		c.set(revisionOf())
-		conn, err := net.Dial("tcp", a.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := dial(t, a)
 		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nX-Ebb-Revision: "+testCluster+"\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body)
 		c.await(t, "a held request", func() bool {
 			r := c.reported(testCluster)

@@ -27,13 +27,12 @@ const (
 	reasonFailed      = "revision_failed"
 	reasonGone        = "revision_deleted"
 	reasonUnreachable = "pod_reset"
-	reasonShutdown    = "shutdown"
 	reasonLeft        = "client_left"
 )
 
 var reasons = []string{
 	reasonMalformed, reasonUnknown, reasonTooMany, reasonFull, reasonTimeout,
-	reasonFailed, reasonGone, reasonUnreachable, reasonShutdown, reasonLeft,
+	reasonFailed, reasonGone, reasonUnreachable, reasonLeft,
 }
 
 // write answers the request with the refusal: as text, or for gRPC as a status

@@ -34,7 +34,12 @@ type revision struct {
 	evicted  bool // no longer in the table
 	resolved bool // the control plane has described it or said that it does not exist
 	lastUsed time.Duration
+	poked    time.Duration // last, of a revision that cannot start
 }
+
+// failedPokeEvery bounds the pokes of requests that are refused because their
+// revision cannot start.
+const failedPokeEvery = 100 * time.Millisecond
 
 // environment is what all revisions of an activator share.
 type environment struct {
@@ -113,9 +118,13 @@ func (r *revision) acquire(ctx context.Context, t *ticket) (ok bool, err error) 
 	first := r.queue.waiting == 0 && !usable
 	if r.refused != nil && !usable {
 		err = r.refused
-		first = r.refused.reason == reasonFailed // a new attempt to start it may be due
+		// A new attempt to start it may be due; not one for every request.
+		again := r.refused.reason == reasonFailed && (r.poked == 0 || now-r.poked >= failedPokeEvery)
+		if again {
+			r.poked = now
+		}
 		r.mu.Unlock()
-		if first {
+		if again {
 			r.env.reporter.poke(r)
 		}
 		return true, err
