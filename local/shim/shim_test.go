@@ -335,4 +335,3 @@ func BenchmarkStart(b *testing.B) {
 		})
 	}
 }
-
