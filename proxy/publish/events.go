@@ -1,0 +1,63 @@
+package publish
+
+import (
+	"context"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+)
+
+// events hands on the names of Routes to a reader that may be slow: a name that is
+// waiting is not added again, so what waits is bounded by the number of Routes and
+// adding never blocks.
+type events struct {
+	out chan event.GenericEvent
+
+	mu      sync.Mutex
+	waiting map[types.NamespacedName]bool
+	wake    chan struct{}
+}
+
+func newEvents() *events {
+	return &events{
+		out:     make(chan event.GenericEvent),
+		waiting: map[types.NamespacedName]bool{},
+		wake:    make(chan struct{}, 1),
+	}
+}
+
+func (e *events) add(name types.NamespacedName) {
+	e.mu.Lock()
+	e.waiting[name] = true
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (e *events) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.wake:
+		}
+		e.mu.Lock()
+		batch := e.waiting
+		e.waiting = map[types.NamespacedName]bool{}
+		e.mu.Unlock()
+		for name := range batch {
+			route := &v1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+			select {
+			case <-ctx.Done():
+				return
+			case e.out <- event.GenericEvent{Object: route}:
+			}
+		}
+	}
+}

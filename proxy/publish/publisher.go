@@ -1,0 +1,269 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/proxy/envoy"
+	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/xds"
+)
+
+// Options are what a [Publisher] works with. All but Track, IdleAfter and Logger are required.
+type Options struct {
+	Cache      cache.Cache // Routes, Revisions and pods are read from it; it need not be started yet
+	Settings   *settings.Store
+	XDS        xds.Options   // OnState and OnSubscribe are set by the Publisher
+	Listeners  []ir.Listener // what every gateway listens on
+	Activators []ir.Endpoint // priority 1 of every cluster; at least one
+
+	// Track is told which clusters have pods that gateways send to, so that only
+	// those are reported on.
+	Track func(cluster string, on bool)
+
+	// IdleAfter is how long a Route's configuration stays in the gateways after its
+	// last request; 0 means for ever.
+	IdleAfter time.Duration
+	// Grace is how long after a start, or after a gateway came or went, a Route that was
+	// Ready and has not changed is still called so; 10 s when 0.
+	Grace  time.Duration
+	Logger *slog.Logger
+}
+
+type kind uint8
+
+const (
+	routeKey kind = iota
+	revisionKey
+)
+
+type key struct {
+	kind kind
+	name types.NamespacedName
+}
+
+// Publisher keeps the discovery server's resources equal to the objects. Make one
+// with [New], run it with Start; its methods may be called from any goroutine.
+type Publisher struct {
+	opts   Options
+	server *xds.Server
+	queue  workqueue.TypedInterface[key]
+	events *events
+
+	mu         sync.Mutex // held while one key is translated; never across I/O
+	routes     map[types.NamespacedName]*routeEntry
+	revisions  map[types.NamespacedName]*revisionEntry
+	draining   map[types.NamespacedName]map[string]bool // pods by name
+	byRevision map[types.NamespacedName]map[types.NamespacedName]bool
+	byCluster  map[string]types.NamespacedName
+	byRoute    map[string]types.NamespacedName // by the route configuration's name
+
+	unsettled time.Time // when a gateway came or went last; zero once the time of grace is over
+	opened    bool      // the world was complete once
+}
+
+// New makes a Publisher and its discovery server.
+func New(opts Options) (*Publisher, error) {
+	if len(opts.Activators) == 0 {
+		return nil, errors.New("publish: no activator is given, so a revision without pods could not be reached")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if opts.Track == nil {
+		opts.Track = func(string, bool) {}
+	}
+	if opts.Grace == 0 {
+		opts.Grace = 10 * time.Second
+	}
+	p := &Publisher{
+		opts:       opts,
+		queue:      workqueue.NewTyped[key](),
+		events:     newEvents(),
+		routes:     map[types.NamespacedName]*routeEntry{},
+		revisions:  map[types.NamespacedName]*revisionEntry{},
+		draining:   map[types.NamespacedName]map[string]bool{},
+		byRevision: map[types.NamespacedName]map[types.NamespacedName]bool{},
+		byCluster:  map[string]types.NamespacedName{},
+		byRoute:    map[string]types.NamespacedName{},
+		unsettled:  time.Now(),
+	}
+	opts.XDS.OnState = p.onState
+	opts.XDS.OnSubscribe = p.onSubscribe
+	p.server = xds.New(opts.XDS)
+	return p, nil
+}
+
+// Server is the discovery server that the Publisher fills. It answers no stream
+// before the first whole world is in.
+func (p *Publisher) Server() *xds.Server { return p.server }
+
+// Changes delivers a Route whenever what [Publisher.RouteState] says of it may have changed.
+func (p *Publisher) Changes() <-chan event.GenericEvent { return p.events.out }
+
+// NeedLeaderElection is true: the leader serves the configuration.
+func (p *Publisher) NeedLeaderElection() bool { return true }
+
+const podsByRevision = "publish.revision"
+
+// Index prepares the cache; call it before the cache is started.
+func (p *Publisher) Index(ctx context.Context) error {
+	return p.opts.Cache.IndexField(ctx, &corev1.Pod{}, podsByRevision, func(o client.Object) []string {
+		if name := o.GetLabels()[serving.RevisionLabel]; name != "" {
+			return []string{name}
+		}
+		return nil
+	})
+}
+
+// Start translates the world once, opens the server and then follows every change
+// until ctx ends. It blocks.
+func (p *Publisher) Start(ctx context.Context) error {
+	defer p.queue.ShutDown()
+	go p.events.run(ctx)
+
+	if err := p.publishListeners(); err != nil {
+		return err
+	}
+	handles := map[client.Object]func(o client.Object){
+		&v1.Route{}:    func(o client.Object) { p.queue.Add(key{routeKey, client.ObjectKeyFromObject(o)}) },
+		&v1.Revision{}: func(o client.Object) { p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(o)}) },
+		&corev1.Pod{}:  p.podChanged,
+	}
+	for object, handle := range handles {
+		informer, err := p.opts.Cache.GetInformer(ctx, object)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", object, err)
+		}
+		registration, err := informer.AddEventHandler(handler(handle))
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", object, err)
+		}
+		defer informer.RemoveEventHandler(registration) //nolint:errcheck // the process is ending
+		if !toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+			return ctx.Err()
+		}
+	}
+	// Everything that exists has been queued: translate it all before the first
+	// gateway is answered, or a gateway that reconnects would be told to forget what
+	// was not translated yet.
+	for p.queue.Len() > 0 {
+		p.next()
+	}
+	p.mu.Lock()
+	p.opened = true
+	p.mu.Unlock()
+	p.server.Open()
+	p.opts.Logger.Info("configuration is complete", "routes", len(p.routes), "revisions", len(p.revisions))
+
+	go p.follow(ctx)
+	go func() { <-ctx.Done(); p.queue.ShutDown() }()
+	for p.next() {
+	}
+	return nil
+}
+
+// follow reacts to time and settings.
+func (p *Publisher) follow(ctx context.Context) {
+	changed := p.opts.Settings.Subscribe()
+	every := p.opts.IdleAfter / 4
+	if every <= 0 {
+		every = time.Hour
+	}
+	idle := time.NewTicker(every)
+	defer idle.Stop()
+	grace := time.NewTicker(p.opts.Grace)
+	defer grace.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			p.requeueAll()
+		case now := <-idle.C:
+			p.takeBackIdle(now)
+		case now := <-grace.C:
+			p.settle(now)
+		}
+	}
+}
+
+func (p *Publisher) requeueAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name := range p.revisions {
+		p.queue.Add(key{revisionKey, name})
+	}
+	for name := range p.routes {
+		p.queue.Add(key{routeKey, name})
+	}
+}
+
+// next translates one key; false when the queue is shut down.
+func (p *Publisher) next() bool {
+	k, shutdown := p.queue.Get()
+	if shutdown {
+		return false
+	}
+	defer p.queue.Done(k)
+	switch k.kind {
+	case routeKey:
+		p.publishRoute(k.name)
+	case revisionKey:
+		p.publishRevision(k.name)
+	}
+	return true
+}
+
+func (p *Publisher) podChanged(o client.Object) {
+	if name := o.GetLabels()[serving.RevisionLabel]; name != "" {
+		p.queue.Add(key{revisionKey, types.NamespacedName{Namespace: o.GetNamespace(), Name: name}})
+	}
+}
+
+func (p *Publisher) publishListeners() error {
+	set := make([]*xds.Resource, 0, len(p.opts.Listeners))
+	for _, l := range p.opts.Listeners {
+		m, err := envoy.Listener(l)
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		r, err := xds.NewResource(m.GetName(), m)
+		if err != nil {
+			return err
+		}
+		set = append(set, r)
+	}
+	p.server.Update(set, nil)
+	return nil
+}
+
+func handler(handle func(o client.Object)) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { handle(o.(client.Object)) },
+		UpdateFunc: func(_, o any) { handle(o.(client.Object)) },
+		DeleteFunc: func(o any) {
+			if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+				o = gone.Obj
+			}
+			if o, ok := o.(client.Object); ok {
+				handle(o)
+			}
+		},
+	}
+}

@@ -1,0 +1,199 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/proxy/envoy"
+	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/translate"
+	"ebb.dev/ebb/proxy/xds"
+)
+
+// routeEntry is what was last published of a Route.
+type routeEntry struct {
+	source    *v1.Route // the object that was translated last, for better or worse
+	problem   error     // why source could not be translated; what was published before goes on
+	route     ir.Route
+	keys      []xds.Key // the resources it has in the server
+	revisions []types.NamespacedName
+
+	settled    bool // every gateway had acknowledged what is published now, or a former leader said so
+	generation int  // counts how often its scopes were made anew, see takeBackIdle
+	gateways   int  // that have its configuration loaded
+	used       time.Time
+}
+
+func (p *Publisher) publishRoute(name types.NamespacedName) {
+	object := &v1.Route{}
+	err := p.opts.Cache.Get(context.Background(), name, object)
+	if err != nil && !apierrors.IsNotFound(err) {
+		p.opts.Logger.Error("read route", "route", name, "error", err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	entry := p.routes[name]
+	if err != nil {
+		p.forgetRoute(name, entry)
+		return
+	}
+	if entry != nil && entry.source.UID != object.UID {
+		p.forgetRoute(name, entry)
+		entry = nil
+	}
+	if entry == nil {
+		entry = &routeEntry{}
+		p.routes[name] = entry
+	}
+	entry.source = object
+	if entry.problem = p.translateRoute(name, entry); entry.problem != nil {
+		p.opts.Logger.Warn("route is not published", "route", name, "error", entry.problem)
+	}
+	p.events.add(name)
+}
+
+// translateRoute brings the server up to date with entry.source. On an error nothing changes.
+func (p *Publisher) translateRoute(name types.NamespacedName, entry *routeEntry) error {
+	p.dependOn(name, entry)
+	if len(entry.source.Status.Traffic) == 0 {
+		return errNoTraffic
+	}
+	lookup := func(revision string) *v1.Revision {
+		if r := p.revisions[types.NamespacedName{Namespace: name.Namespace, Name: revision}]; r != nil {
+			return r.source
+		}
+		return nil
+	}
+	route, err := translate.Route(entry.source, lookup, p.opts.Settings.Load())
+	if err != nil {
+		return err
+	}
+	resources, err := encodeRoute(route, entry.generation)
+	if err != nil {
+		return err
+	}
+	p.replaceRoute(name, entry, route, resources)
+	return nil
+}
+
+var errNoTraffic = errors.New("its traffic is not assigned yet")
+
+func (p *Publisher) replaceRoute(name types.NamespacedName, entry *routeEntry, route ir.Route, resources []*xds.Resource) {
+	keys := make([]xds.Key, len(resources))
+	for i, r := range resources {
+		keys[i] = r.Key
+	}
+	var gone []xds.Key
+	for _, k := range entry.keys {
+		if !slices.Contains(keys, k) {
+			gone = append(gone, k)
+		}
+	}
+	if !reflect.DeepEqual(entry.route, route) {
+		entry.settled = !p.opened
+	}
+	entry.route, entry.keys = route, keys
+	p.byRoute[route.Name] = name
+	p.server.Update(resources, gone)
+}
+
+// dependOn notes which revisions the Route needs, so that it is translated again when one of them comes or goes.
+func (p *Publisher) dependOn(name types.NamespacedName, entry *routeEntry) {
+	var now []types.NamespacedName
+	for _, t := range entry.source.Status.Traffic {
+		revision := types.NamespacedName{Namespace: name.Namespace, Name: t.RevisionName}
+		if t.RevisionName != "" && !slices.Contains(now, revision) {
+			now = append(now, revision)
+		}
+	}
+	for _, r := range entry.revisions {
+		if !slices.Contains(now, r) {
+			delete(p.byRevision[r], name)
+			if len(p.byRevision[r]) == 0 {
+				delete(p.byRevision, r)
+			}
+		}
+	}
+	for _, r := range now {
+		if p.byRevision[r] == nil {
+			p.byRevision[r] = map[types.NamespacedName]bool{}
+		}
+		p.byRevision[r][name] = true
+	}
+	entry.revisions = now
+}
+
+func (p *Publisher) forgetRoute(name types.NamespacedName, entry *routeEntry) {
+	if entry == nil {
+		return
+	}
+	for _, r := range entry.revisions {
+		delete(p.byRevision[r], name)
+		if len(p.byRevision[r]) == 0 {
+			delete(p.byRevision, r)
+		}
+	}
+	delete(p.byRoute, entry.route.Name)
+	delete(p.routes, name)
+	p.server.Update(nil, entry.keys)
+}
+
+// encodeRoute makes the scopes, which every gateway gets, and the configuration they lead to, which a gateway asks for.
+func encodeRoute(route ir.Route, generation int) ([]*xds.Resource, error) {
+	scopes, err := envoy.Scopes(route, strconv.Itoa(generation))
+	if err != nil {
+		return nil, err
+	}
+	configuration, err := envoy.RouteConfiguration(route)
+	if err != nil {
+		return nil, err
+	}
+	resources := make([]*xds.Resource, 0, len(scopes)+1)
+	for _, s := range scopes {
+		r, err := xds.NewResource(s.GetName(), s, xds.WithOwner(string(route.Owner)))
+		if err != nil {
+			return nil, err
+		}
+		resources = append(resources, r)
+	}
+	r, err := xds.NewResource(configuration.GetName(), configuration,
+		xds.WithOwner(string(route.Owner)), xds.WithNeeds(clusterKeys(route)...), xds.AsLazy())
+	if err != nil {
+		return nil, err
+	}
+	return append(resources, r), nil
+}
+
+func clusterKeys(route ir.Route) []xds.Key {
+	var keys []xds.Key
+	for _, host := range route.Hosts {
+		for _, rule := range host.Rules {
+			for _, backend := range rule.Backends {
+				k := xds.Key{Type: xds.ClusterType, Name: backend.Cluster}
+				if !slices.Contains(keys, k) {
+					keys = append(keys, k)
+				}
+			}
+		}
+	}
+	return keys
+}
+
+// sameInput tells whether two states of a Route translate to the same thing.
+func sameInput(a, b *v1.Route) bool {
+	return a.UID == b.UID &&
+		equality.Semantic.DeepEqual(a.Labels, b.Labels) &&
+		equality.Semantic.DeepEqual(a.Annotations, b.Annotations) &&
+		equality.Semantic.DeepEqual(a.Status.URL, b.Status.URL) &&
+		equality.Semantic.DeepEqual(a.Status.Traffic, b.Status.Traffic)
+}
