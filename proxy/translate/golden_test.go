@@ -1,0 +1,188 @@
+package translate_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/proxy/translate"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew and delete those without an input")
+
+// scene is the input of one golden test.
+type scene struct {
+	// Settings are ConfigMaps by name.
+	Settings   map[string]map[string]string `json:"settings"`
+	Routes     []v1.Route                   `json:"routes"`
+	Revisions  []v1.Revision                `json:"revisions"`
+	Pods       []*corev1.Pod                `json:"pods"`
+	Draining   []string                     `json:"draining"`
+	Activators []ir.Endpoint                `json:"activators"`
+}
+
+// result is everything that translation makes of it.
+type result struct {
+	Routes    []ir.Route       `json:"routes,omitempty"`
+	Errors    []string         `json:"errors,omitempty"`
+	Revisions []revisionResult `json:"revisions,omitempty"`
+}
+
+type revisionResult struct {
+	Direct     bool            `json:"direct"`
+	Cluster    ir.Cluster      `json:"cluster"`
+	Endpoints  ir.Endpoints    `json:"endpoints"`
+	Assignment json.RawMessage `json:"assignment"`
+}
+
+func TestGolden(t *testing.T) {
+	inputs, err := filepath.Glob("testdata/*.in.yaml")
+	if err != nil || len(inputs) == 0 {
+		t.Fatal("no inputs", err)
+	}
+	wanted := map[string]bool{}
+	for _, input := range inputs {
+		output := strings.TrimSuffix(input, ".in.yaml") + ".out.yaml"
+		wanted[output] = true
+		t.Run(filepath.Base(input), func(t *testing.T) {
+			got, err := yaml.Marshal(translateScene(t, input))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *update {
+				if err := os.WriteFile(output, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(output)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("%s (-want +got; -update writes it anew):\n%s", output, diff)
+			}
+		})
+	}
+	outputs, err := filepath.Glob("testdata/*.out.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, output := range outputs {
+		if wanted[output] {
+			continue
+		}
+		if !*update {
+			t.Errorf("%s has no input; -update deletes it", output)
+		} else if err := os.Remove(output); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func readScene(t *testing.T, file string) (scene, *settings.Settings) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s scene
+	if err := yaml.UnmarshalStrict(text, &s); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	current := settings.Default()
+	for name, data := range s.Settings {
+		if current, err = current.With(name, data); err != nil {
+			t.Fatalf("%s: %s: %v", file, name, err)
+		}
+	}
+	return s, current
+}
+
+func translateScene(t *testing.T, file string) result {
+	t.Helper()
+	s, current := readScene(t, file)
+	var r result
+	lookup := func(name string) *v1.Revision {
+		for i := range s.Revisions {
+			if s.Revisions[i].Name == name {
+				return &s.Revisions[i]
+			}
+		}
+		return nil
+	}
+	for i := range s.Routes {
+		route, err := translate.Route(&s.Routes[i], lookup, current)
+		if err != nil {
+			var missing *translate.MissingRevisionError
+			text := err.Error()
+			if errors.As(err, &missing) {
+				text = "missing: " + text
+			}
+			r.Errors = append(r.Errors, text)
+			continue
+		}
+		r.Routes = append(r.Routes, route)
+	}
+	draining := func(pod string) bool {
+		for _, d := range s.Draining {
+			if d == pod {
+				return true
+			}
+		}
+		return false
+	}
+	for i := range s.Revisions {
+		rev := &s.Revisions[i]
+		r.Revisions = append(r.Revisions, revisionResult{
+			Direct:     translate.Direct(rev, current),
+			Cluster:    translate.Revision(rev),
+			Endpoints:  translate.Endpoints(rev, s.Pods, s.Activators, draining, current),
+			Assignment: encode(t, translate.Assignment(rev, s.Pods, s.Activators, draining, current)),
+		})
+	}
+	return r
+}
+
+func encode(t *testing.T, assignment *link.Revision) json.RawMessage {
+	t.Helper()
+	text, err := protojson.Marshal(assignment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, text); err != nil {
+		t.Fatal(err)
+	}
+	return compact.Bytes()
+}
+
+func TestListeners(t *testing.T) {
+	outside, inside := netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[::]:8081")
+	got := translate.Listeners(outside, inside)
+	want := []ir.Listener{
+		{Name: "external", Address: outside, Audience: ir.External},
+		{Name: "internal", Address: inside, Audience: ir.Internal},
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	if got := translate.Listeners(outside, netip.AddrPort{}); len(got) != 1 {
+		t.Errorf("without an internal address: %v", got)
+	}
+}

@@ -1,0 +1,166 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/proxy/ir"
+)
+
+// clusterSuffix ends the full in-cluster name of a Service.
+const clusterSuffix = ".svc.cluster.local"
+
+// Route translates the traffic in the Route's status, which is what is to be
+// served: the spec may ask for something that cannot be. lookup gives a Revision of the
+// Route's namespace, or nil.
+//
+// It returns a [*MissingRevisionError] when traffic goes to a Revision that lookup
+// does not know, and another error when the status makes no sense.
+func Route(rt *v1.Route, lookup func(name string) *v1.Revision, s *settings.Settings) (ir.Route, error) {
+	t := routeTranslation{route: rt, lookup: lookup, settings: s}
+	fail := func(err error) (ir.Route, error) { return ir.Route{}, err }
+
+	rule, err := t.mainRule()
+	if err != nil {
+		return fail(err)
+	}
+	domains, err := t.domains(rt.Name, rt.Status.URL)
+	if err != nil {
+		return fail(err)
+	}
+	hosts := []ir.VirtualHost{{Name: "main", Domains: domains, Rules: []ir.Rule{rule}}}
+	for i := range rt.Status.Traffic {
+		target := &rt.Status.Traffic[i]
+		if target.Tag == "" {
+			continue
+		}
+		backend, err := t.backend(target.RevisionName, 100)
+		if err != nil {
+			return fail(err)
+		}
+		domains, err := t.domains(target.Tag+"-"+rt.Name, target.URL)
+		if err != nil {
+			return fail(err)
+		}
+		hosts = append(hosts, ir.VirtualHost{
+			Name:    "tag/" + target.Tag,
+			Domains: domains,
+			Rules:   []ir.Rule{{Backends: []ir.Backend{backend}}},
+		})
+	}
+	slices.SortFunc(hosts, func(a, b ir.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
+	return ir.Route{
+		Name:  RouteName(rt.Namespace, rt.Name, string(rt.UID)),
+		Owner: RouteOwner(rt.Namespace, rt.Name),
+		Hosts: hosts,
+	}, nil
+}
+
+// RouteName is the name of a Route's configuration: route/<namespace>/<name>/<uid>.
+func RouteName(namespace, name, uid string) string {
+	return "route/" + namespace + "/" + name + "/" + uid
+}
+
+type routeTranslation struct {
+	route    *v1.Route
+	lookup   func(name string) *v1.Revision
+	settings *settings.Settings
+}
+
+func (t *routeTranslation) name() string { return t.route.Namespace + "/" + t.route.Name }
+
+// mainRule splits by percent. Targets of the same Revision are one backend, in the
+// place of the first of them.
+func (t *routeTranslation) mainRule() (ir.Rule, error) {
+	var rule ir.Rule
+	place := map[string]int{}
+	total := int64(0)
+	for i := range t.route.Status.Traffic {
+		target := &t.route.Status.Traffic[i]
+		if target.Percent == nil || *target.Percent == 0 {
+			continue
+		}
+		percent := *target.Percent
+		if percent < 0 || percent > 100 {
+			return rule, fmt.Errorf("route %s: status.traffic[%d].percent is %d: 0..100 is possible", t.name(), i, percent)
+		}
+		total += percent
+		if at, ok := place[target.RevisionName]; ok {
+			rule.Backends[at].Weight += uint32(percent)
+			continue
+		}
+		backend, err := t.backend(target.RevisionName, uint32(percent))
+		if err != nil {
+			return rule, err
+		}
+		place[target.RevisionName] = len(rule.Backends)
+		rule.Backends = append(rule.Backends, backend)
+	}
+	if total != 100 {
+		return rule, fmt.Errorf("route %s: the percents of status.traffic sum to %d, not to 100", t.name(), total)
+	}
+	return rule, nil
+}
+
+func (t *routeTranslation) backend(revision string, weight uint32) (ir.Backend, error) {
+	rev := t.lookup(revision)
+	if rev == nil {
+		return ir.Backend{}, &MissingRevisionError{Route: t.name(), Revision: revision}
+	}
+	backend := ir.Backend{
+		Cluster:  clusterOf(rev),
+		Weight:   weight,
+		Timeouts: timeouts(rev, t.settings),
+	}
+	if t.route.Annotations[serving.RetryAnnotation] == serving.RetryIdempotent {
+		backend.Retry = ir.RetryIdempotent
+	}
+	return backend, nil
+}
+
+// domains are where one virtual host is reached: name in the cluster in its three forms,
+// and the host of the URL outside, unless that is an in-cluster one or the Route is
+// cluster-local.
+func (t *routeTranslation) domains(name, external string) ([]ir.Domain, error) {
+	inside := strings.ToLower(name + "." + t.route.Namespace)
+	domains := []ir.Domain{
+		{Host: inside, Audience: ir.Internal},
+		{Host: inside + ".svc", Audience: ir.Internal},
+		{Host: inside + clusterSuffix, Audience: ir.Internal},
+	}
+	if external == "" || t.route.Labels[serving.VisibilityLabel] == serving.VisibilityClusterLocal {
+		return domains, nil
+	}
+	parsed, err := url.Parse(external)
+	if err != nil || parsed.Hostname() == "" {
+		return nil, fmt.Errorf("route %s: %q in the status is not a URL with a host", t.name(), external)
+	}
+	host := strings.ToLower(parsed.Hostname())
+	if strings.HasSuffix(host, clusterSuffix) {
+		return domains, nil
+	}
+	return append(domains, ir.Domain{Host: host, Audience: ir.External}), nil
+}
+
+// timeouts are the Revision's, or the defaults for what admission has not filled in.
+func timeouts(rev *v1.Revision, s *settings.Settings) ir.Timeouts {
+	seconds := func(own *int64, fallback int64) time.Duration {
+		if own != nil {
+			return time.Duration(*own) * time.Second
+		}
+		return time.Duration(fallback) * time.Second
+	}
+	request := seconds(rev.Spec.TimeoutSeconds, defaultTimeoutSeconds(s))
+	return ir.Timeouts{
+		Request:       request,
+		ResponseStart: min(request, seconds(rev.Spec.ResponseStartTimeoutSeconds, int64(request/time.Second))),
+		Idle:          seconds(rev.Spec.IdleTimeoutSeconds, 0),
+	}
+}
