@@ -257,6 +257,42 @@ func TestExactConcurrencyUnderLoad(t *testing.T) {
 	}
 }
 
+// Two activators with disjoint pods: each sends to its own only.
+func TestPodsAreShared(t *testing.T) {
+	c := startControlPlane(t)
+	var calls [2]atomic.Int32
+	pods := make([]*link.Pod, 2)
+	var activators []*Activator
+	for i := range pods {
+		name := "act-" + strconv.Itoa(i)
+		pods[i] = app(t, "p"+strconv.Itoa(i), func(_ http.ResponseWriter, req *http.Request) {
+			calls[i].Add(1)
+			if got := req.Header.Get("X-Through"); got != name {
+				t.Errorf("pod %d got a request through %s, want %s", i, got, name)
+			}
+		})
+		pods[i].Activator = name
+		activators = append(activators, startActivator(t, c, func(o *Options) { o.Name = name }))
+	}
+	r := revisionOf(pods...)
+	r.ContainerConcurrency = 1
+	c.set(r)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			req := newRequest(t, activators[i%2], "GET", "/", nil)
+			req.Header.Set("X-Through", "act-"+strconv.Itoa(i%2))
+			if status, text, _ := do(t, client(t, false), req); status != 200 {
+				t.Errorf("got %d %s", status, text)
+			}
+		})
+	}
+	all.Wait()
+	if calls[0].Load() != 10 || calls[1].Load() != 10 {
+		t.Errorf("pods got %d and %d requests, want 10 each", calls[0].Load(), calls[1].Load())
+	}
+}
+
 // A client that leaves frees its place, with a body that nobody read too.
 func TestClientLeaves(t *testing.T) {
 	for _, body := range []string{"", strings.Repeat("x", 50<<10)} {
