@@ -1,0 +1,279 @@
+package decision
+
+import (
+	"math"
+	"time"
+)
+
+// Settings of one revision, in effect now. Fractions are fractions, not percent.
+type Settings struct {
+	Target              float64 // requests in flight (or per second) that one pod takes, > 0
+	Utilization         float64 // the part of Target to fill, 0 < u <= 1
+	TargetBurstCapacity float64 // -1: the activator stays in the path; 0: only at zero
+	MinScale, MaxScale  int     // MaxScale 0: no bound
+	InitialScale        int
+	ActivationScale     int // 0: unset
+	MaxScaleUpRate      float64
+	MaxScaleDownRate    float64
+	PanicThreshold      float64 // wanted / ready pods, 2 = twice as many
+	StableWindow        time.Duration
+	ScaleDownDelay      time.Duration
+	Retention           time.Duration // of the last pod, after the stable window
+	ScaleToZero         bool
+	Metric              string // "concurrency" or "rps", for people
+}
+
+// Input is what is known of a revision at one moment.
+type Input struct {
+	Settings
+	Now           time.Time
+	Stable, Panic float64   // averages over the two windows, in the unit of Target
+	LastBusy      time.Time // end of the last period with load; zero: never
+	InFlight      int       // requests known to be in the revision's queue or pods now
+	// Complete is true when every moment of the stable window was observed. When it is not, Missing says why and
+	// nothing shrinks.
+	Complete bool
+	Missing  string
+	// Until is when the window will be complete if nothing else goes missing; zero: unknown.
+	Until     time.Time
+	Ready     int  // pods that serve
+	Current   int  // replicas asked for so far
+	Reachable bool // some Route leads here; min-scale holds only then
+	// Initialized: the revision has had its initial scale ready once (known from its status).
+	Initialized bool
+	// Failed: Kubernetes gave up starting the pods, so the initial scale is no longer waited for.
+	Failed bool
+}
+
+// State is what a decision remembers for the next one. The zero State is a revision never decided on.
+// A State that was passed to Decide must not be used again.
+type State struct {
+	PanicTrigger time.Time // last time the panic threshold was passed; zero: not in panic
+	PanicPods    int       // the most wanted during this panic
+	Initialized  bool      // the initial scale was ready once
+	ActiveSince  time.Time // since when there are pods wanted; zero: none
+	delay        []wish    // falling wishes, the oldest and highest first
+	last         int       // the last wish before the delay; it held until now
+}
+
+type wish struct {
+	at   time.Time
+	pods int
+}
+
+// Rule is a rule that shaped a decision.
+type Rule uint32
+
+// The rules, in the order in which they apply.
+const (
+	RuleUpRate Rule = 1 << iota
+	RuleDownRate
+	RulePanic
+	RuleActivation
+	RuleDelay
+	RuleInFlight
+	RuleMissing
+	RuleInitial
+	RuleNoZero
+	RuleStayActive
+	RuleRetention
+	RuleMin
+	RuleMax
+	RuleZero
+)
+
+// Decision is a wish and what led to it.
+type Decision struct {
+	Desired int
+	// Excess burst capacity: below 0 the activator belongs into the path.
+	Excess int
+	Panic  bool
+	// Next is when this decision changes though nothing is reported; zero: never. The decay of the windows is
+	// not in it (window.NextChange).
+	Next time.Time
+	// Decaying is true when forgetting old load can lower the wish.
+	Decaying bool
+
+	Rules                 Rule
+	StableWish, PanicWish int
+	Input                 Input
+}
+
+const minTarget = 0.01
+
+// Decide applies the standard rules to in. The order is that of the reference: windows, rates, panic,
+// activation scale, scale-down delay, then what must not be given up (load in flight, missing data, initial
+// scale, the way to zero), then the bounds.
+func Decide(in Input, st State) (Decision, State) {
+	d := Decision{Input: in}
+	ready := float64(max(in.Ready, 1))
+	target := max(minTarget, in.Target*in.Utilization)
+
+	// Windows and rates.
+	up := math.Ceil(max(in.MaxScaleUpRate, 1) * ready)
+	down := math.Floor(float64(in.Ready) / max(in.MaxScaleDownRate, 1))
+	rawStable, rawPanic := math.Ceil(in.Stable/target), math.Ceil(in.Panic/target)
+	stable, panicked := min(max(rawStable, down), up), min(max(rawPanic, down), up)
+	d.StableWish, d.PanicWish = int(stable), int(panicked)
+	if stable < rawStable || panicked < rawPanic {
+		d.Rules |= RuleUpRate
+	}
+	if stable > rawStable {
+		d.Rules |= RuleDownRate
+		d.Decaying = true
+	}
+	desired := d.StableWish
+
+	// Panic.
+	if rawPanic/ready >= in.PanicThreshold && rawPanic > 0 {
+		if st.PanicTrigger.IsZero() {
+			st.PanicPods = 0
+		}
+		st.PanicTrigger = in.Now
+	} else if !st.PanicTrigger.IsZero() && !in.Now.Before(st.PanicTrigger.Add(in.StableWindow)) {
+		st.PanicTrigger, st.PanicPods = time.Time{}, 0
+	}
+	if !st.PanicTrigger.IsZero() {
+		d.Panic = true
+		d.Rules |= RulePanic
+		st.PanicPods = max(st.PanicPods, d.StableWish, d.PanicWish, min(in.Ready, in.Current))
+		desired = st.PanicPods
+		d.wake(st.PanicTrigger.Add(in.StableWindow))
+	}
+
+	if desired > 0 && in.ActivationScale > desired {
+		desired = in.ActivationScale
+		d.Rules |= RuleActivation
+	}
+
+	if in.ScaleDownDelay > 0 {
+		desired = d.delayed(in, &st, desired)
+	} else {
+		st.delay, st.last = nil, 0
+	}
+
+	d.Excess = excess(in)
+
+	// What must not be given up.
+	if in.InFlight > 0 && desired == 0 {
+		desired = max(1, in.ActivationScale)
+		d.Rules |= RuleInFlight
+	}
+	if !in.Complete && desired < in.Current {
+		desired = in.Current
+		d.Rules |= RuleMissing
+		if in.Until.After(in.Now) {
+			d.wake(in.Until)
+		}
+	}
+	st.Initialized = st.Initialized || in.Initialized || in.Failed || in.InitialScale == 0 || in.Ready >= in.InitialScale
+	if !st.Initialized && desired < in.InitialScale {
+		desired = in.InitialScale
+		d.Rules |= RuleInitial
+	}
+
+	floor := in.MinScale
+	if !in.Reachable {
+		floor = 0
+	}
+	if desired == 0 && floor == 0 {
+		desired = d.toZero(in, st)
+	}
+	if desired < floor {
+		desired = floor
+		d.Rules |= RuleMin
+	}
+	if in.MaxScale > 0 && desired > in.MaxScale {
+		desired = in.MaxScale
+		d.Rules |= RuleMax
+	}
+
+	switch {
+	case desired == 0:
+		st.ActiveSince = time.Time{}
+	case st.ActiveSince.IsZero():
+		st.ActiveSince = in.Now
+	}
+	d.Desired = desired
+	d.Decaying = d.Decaying || in.Stable > 0 && desired > max(floor, 1)
+	return d, st
+}
+
+// toZero says whether a revision that nothing asks for may lose its last pod now: it stays for a whole stable
+// window after it became active and after its last load, and for the retention after that.
+func (d *Decision) toZero(in Input, st State) int {
+	if in.Current == 0 {
+		return 0
+	}
+	if !in.ScaleToZero {
+		d.Rules |= RuleNoZero
+		return 1
+	}
+	idle := st.ActiveSince
+	if idle.IsZero() {
+		idle = in.Now // pods that are met for the first time
+	}
+	if in.LastBusy.After(idle) {
+		idle = in.LastBusy
+	}
+	idle = idle.Add(in.StableWindow)
+	at := idle.Add(in.Retention)
+	if in.Failed && !in.LastBusy.After(st.ActiveSince) {
+		at = in.Now
+	}
+	if in.Now.Before(at) {
+		d.Rules |= RuleStayActive
+		if !in.Now.Before(idle) {
+			d.Rules |= RuleRetention
+		}
+		d.wake(at)
+		return 1
+	}
+	d.Rules |= RuleZero
+	return 0
+}
+
+// delayed is the highest wish of the last ScaleDownDelay, this one included.
+func (d *Decision) delayed(in Input, st *State, desired int) int {
+	from := in.Now.Add(-in.ScaleDownDelay)
+	q := st.delay
+	for len(q) > 0 && !q[0].at.After(from) {
+		q = q[1:]
+	}
+	for len(q) > 0 && q[len(q)-1].pods <= desired {
+		q = q[:len(q)-1]
+	}
+	// The queue falls strictly, so it is at most as long as there were pods. The last wish held until now.
+	if st.last > desired {
+		for len(q) > 0 && q[len(q)-1].pods <= st.last {
+			q = q[:len(q)-1]
+		}
+		q = append(q, wish{in.Now, st.last})
+	}
+	q = append(q, wish{in.Now, desired})
+	st.delay, st.last = q, desired
+	if top := q[0]; top.pods > desired {
+		d.Rules |= RuleDelay
+		d.wake(top.at.Add(in.ScaleDownDelay))
+		return top.pods
+	}
+	return desired
+}
+
+func (d *Decision) wake(at time.Time) {
+	if d.Next.IsZero() || at.Before(d.Next) {
+		d.Next = at
+	}
+}
+
+// excess burst capacity = floor(ready x total - target-burst-capacity - panic average); -1 keeps the
+// activator in the path always, 0 only at zero.
+func excess(in Input) int {
+	switch {
+	case in.TargetBurstCapacity < 0:
+		return -1
+	case in.TargetBurstCapacity == 0:
+		return 0
+	}
+	return int(math.Floor(float64(in.Ready)*in.Target - in.TargetBurstCapacity - in.Panic))
+}

@@ -1,0 +1,44 @@
+package decision
+
+import (
+	"fmt"
+	"time"
+)
+
+// Explain tells in a few sentences why the Decision is what it is, the first one being the windows.
+func (d Decision) Explain() []string {
+	in := d.Input
+	unit := "requests in flight"
+	if in.Metric == "rps" {
+		unit = "requests/s"
+	}
+	target := max(minTarget, in.Target*in.Utilization)
+	out := []string{fmt.Sprintf("%.2f %s over the stable window (%v), %.2f over the panic window; %.4g a pod: %d pods, in panic %d",
+		in.Stable, unit, in.StableWindow, in.Panic, target, d.StableWish, d.PanicWish)}
+	say := func(r Rule, format string, args ...any) {
+		if d.Rules&r != 0 {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
+	say(RuleUpRate, "max-scale-up-rate %.4g allows no more from %d ready", in.MaxScaleUpRate, in.Ready)
+	say(RuleDownRate, "max-scale-down-rate %.4g allows no fewer from %d ready", in.MaxScaleDownRate, in.Ready)
+	say(RulePanic, "panic: pods never fall until a whole stable window after the last time the threshold (%.4g) was passed", in.PanicThreshold)
+	say(RuleActivation, "activation-scale %d", in.ActivationScale)
+	say(RuleDelay, "scale-down-delay %v: the highest wish of that time holds", in.ScaleDownDelay)
+	say(RuleInFlight, "%d requests are waiting or in flight", in.InFlight)
+	say(RuleMissing, "not shrinking: %s", in.Missing)
+	say(RuleInitial, "initial-scale %d was not ready yet", in.InitialScale)
+	say(RuleNoZero, "enable-scale-to-zero is false")
+	if d.Rules&RuleRetention != 0 {
+		say(RuleRetention, "scale-to-zero-pod-retention-period %v", in.Retention)
+	} else {
+		say(RuleStayActive, "the last pod stays for a stable window without load")
+	}
+	say(RuleMin, "min-scale %d", in.MinScale)
+	say(RuleMax, "max-scale %d", in.MaxScale)
+	say(RuleZero, "no load for a whole stable window: to zero")
+	if !d.Next.IsZero() {
+		out = append(out, fmt.Sprintf("decided again in %v at the latest", d.Next.Sub(in.Now).Round(time.Millisecond)))
+	}
+	return out
+}

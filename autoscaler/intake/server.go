@@ -1,0 +1,363 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	lrs "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Kind of a reporter.
+type Kind int
+
+const (
+	Gateway   Kind = iota // an Envoy: samples, for the clusters it was told
+	Activator             // exact integrals, for what it holds
+)
+
+// NodeActivator is the node.cluster of activators; every other reporter counts as a gateway.
+const NodeActivator = "ebb-activator"
+
+// Observation is what one reporter saw of one cluster in one period.
+type Observation struct {
+	Cluster  string
+	Reporter string // node id
+	Kind     Kind
+	From, To time.Time
+	// Concurrency is the integral of requests in flight over the period, in request·seconds. Activators
+	// count queued requests too; gateways only requests on pods, so nothing is counted twice.
+	Concurrency float64
+	InFlight    int // now; with queued ones for activators
+	Issued      int // begun in the period
+	// Lost: the reporter is gone with requests in flight; what it serves from now on is unknown.
+	Lost bool
+}
+
+// Sink takes observations. Observe is called by one goroutine a reporter, must not block, and must not keep the slice.
+type Sink interface{ Observe([]Observation) }
+
+// Options of a Server. The zero value of each field means its default.
+type Options struct {
+	Sink Sink
+	// Used hears which clusters had traffic, each at most once a second. It must not block.
+	Used func(cluster string)
+	// The interval told to reporters is drawn evenly from [MinInterval, MaxInterval]: samples taken in step with arrivals
+	// are wrong. Defaults 60 and 140 ms.
+	MinInterval, MaxInterval time.Duration
+	// Forget is how long a reporter that disconnected may take to come back before what it had in flight
+	// is given up. Default 1 s.
+	Forget time.Duration
+	// Settle is how long after New the answers to AwaitIdle wait for a first gateway. Default 3 s.
+	Settle time.Duration
+	// MaxReporters bounds the streams served at once. Default 4096.
+	MaxReporters int
+	Logger       *slog.Logger
+}
+
+// Server is the LRS service. All methods may be called from several goroutines.
+type Server struct {
+	opt     Options
+	started time.Time
+
+	mu       sync.Mutex
+	tracked  map[string]int // cluster -> holds: 1 by Track, 1 for each AwaitIdle
+	track    map[string]bool
+	list     []byte // LoadStatsResponse.clusters, encoded
+	listSeq  uint64
+	dirty    bool // list is to be made again
+	sessions map[*session]struct{}
+	waiters  map[*waiter]struct{}
+	used     map[string]struct{}
+	gateways int       // connected or not yet forgotten
+	seen     bool      // some gateway was there
+	blind    time.Time // since when there is no gateway (gateways == 0), or was none until (gateways > 0)
+	resend   *time.Timer
+}
+
+// New returns a Server that is ready to be registered.
+func New(opt Options) *Server {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&opt.MinInterval, 60*time.Millisecond)
+	def(&opt.MaxInterval, 140*time.Millisecond)
+	opt.MaxInterval = max(opt.MaxInterval, opt.MinInterval)
+	def(&opt.Forget, time.Second)
+	def(&opt.Settle, 3*time.Second)
+	if opt.MaxReporters <= 0 {
+		opt.MaxReporters = 4096
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	now := time.Now()
+	return &Server{
+		opt: opt, started: now, blind: now,
+		tracked: map[string]int{}, track: map[string]bool{},
+		sessions: map[*session]struct{}{}, waiters: map[*waiter]struct{}{}, used: map[string]struct{}{},
+	}
+}
+
+// Register adds the service to r. Call it before r serves.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	lrs.RegisterLoadReportingServiceServer(r, service{s: s})
+}
+
+// SetSink sets where observations go. Call it before the first report.
+func (s *Server) SetSink(sink Sink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opt.Sink = sink
+}
+
+// Track says whether gateways shall report a cluster: those that have pods of their own (priority 0). Gateways
+// learn of changes within some 20 ms. It does not block.
+func (s *Server) Track(cluster string, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.track[cluster] == on {
+		return
+	}
+	if on {
+		s.track[cluster] = true
+		s.hold(cluster)
+	} else {
+		delete(s.track, cluster)
+		s.release(cluster)
+	}
+}
+
+func (s *Server) hold(cluster string) {
+	s.tracked[cluster]++
+	if s.tracked[cluster] == 1 {
+		s.changed()
+	}
+}
+
+func (s *Server) release(cluster string) {
+	s.tracked[cluster]--
+	if s.tracked[cluster] == 0 {
+		delete(s.tracked, cluster)
+		s.changed()
+	}
+}
+
+// coalesce is how long changes of the list are gathered.
+const coalesce = 20 * time.Millisecond
+
+func (s *Server) changed() {
+	s.dirty = true
+	if s.resend == nil {
+		s.resend = time.AfterFunc(coalesce, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.resend = nil
+			for sess := range s.sessions {
+				sess.nudge()
+			}
+		})
+	}
+}
+
+// clusters returns the encoded list and its sequence number.
+func (s *Server) clusters() ([]byte, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dirty {
+		names := make([]string, 0, len(s.tracked))
+		for c := range s.tracked {
+			names = append(names, c)
+		}
+		slices.Sort(names)
+		var b []byte
+		for _, c := range names {
+			b = protowire.AppendTag(b, 1, protowire.BytesType)
+			b = protowire.AppendString(b, c)
+		}
+		s.list, s.dirty = b, false
+		s.listSeq++
+	}
+	return s.list, s.listSeq
+}
+
+func (s *Server) interval() time.Duration {
+	return s.opt.MinInterval + rand.N(s.opt.MaxInterval-s.opt.MinInterval+1)
+}
+
+// Reporter is one connected reporter, for status output.
+type Reporter struct {
+	Node string
+	Kind Kind
+	Last time.Time // arrival of its last report
+	Busy int       // clusters with load in it
+}
+
+// Reporters lists who reports, sorted by node.
+func (s *Server) Reporters() []Reporter {
+	s.mu.Lock()
+	all := make([]*session, 0, len(s.sessions))
+	for sess := range s.sessions {
+		all = append(all, sess)
+	}
+	s.mu.Unlock()
+	out := make([]Reporter, 0, len(all))
+	for _, sess := range all {
+		sess.mu.Lock()
+		if sess.known {
+			out = append(out, Reporter{Node: sess.node.id, Kind: sess.kind, Last: sess.last, Busy: len(sess.busy)})
+		}
+		sess.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b Reporter) int {
+		switch {
+		case a.Node < b.Node:
+			return -1
+		case a.Node > b.Node:
+			return 1
+		}
+		return 0
+	})
+	return out
+}
+
+// Sighted says since when at least one gateway has reported without a break, or ok false when there
+// is none now: then nothing is known of the load on the direct path.
+func (s *Server) Sighted() (since time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blind, s.gateways > 0
+}
+
+// InFlight is how many requests were in flight on a pod (its address as in the endpoints) at the last reports. fresh is
+// false when a reporter that had some there is gone and not yet forgotten.
+func (s *Server) InFlight(cluster string, pod netip.AddrPort) (n int, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh = true
+	for sess := range s.sessions {
+		sess.mu.Lock()
+		if c := sess.busy[cluster]; c != nil {
+			k := c.inFlight(pod)
+			n += k
+			if k > 0 && sess.gone {
+				fresh = false
+			}
+		}
+		sess.mu.Unlock()
+	}
+	return n, fresh
+}
+
+// ErrNotIdle is wrapped by the error of AwaitIdle when its context ends first.
+var ErrNotIdle = errors.New("requests are still in flight, or a reporter is silent")
+
+// waiter is one AwaitIdle.
+type waiter struct {
+	cluster string
+	pods    []netip.AddrPort
+	begun   time.Time
+	seq     uint64 // the list that holds the cluster
+	pending map[*session]struct{}
+	done    chan struct{}
+}
+
+// AwaitIdle blocks until every reporter has sent a report for a period that began after the call and in
+// which nothing was in flight on the pods and nothing was sent there. Call it when the pods' draining has been acknowledged. The
+// cluster is tracked meanwhile. The error wraps ErrNotIdle and the context's.
+//
+// A gateway omits endpoints without activity from its reports (source/common/upstream/load_stats_reporter.cc), and
+// clusters that it does not have, so silence in a report counts as idle, once the list it was made for held the cluster.
+func (s *Server) AwaitIdle(ctx context.Context, cluster string, pods []netip.AddrPort) error {
+	if len(pods) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	s.hold(cluster)
+	w := &waiter{cluster: cluster, pods: pods, begun: time.Now(), pending: map[*session]struct{}{}, done: make(chan struct{})}
+	w.seq = s.listSeq
+	if s.dirty {
+		w.seq++
+	}
+	for sess := range s.sessions {
+		w.pending[sess] = struct{}{}
+	}
+	var settle <-chan time.Time
+	if !s.seen {
+		// Just started: gateways that carry traffic may not be back yet.
+		if left := s.opt.Settle - time.Since(s.started); left > 0 {
+			t := time.NewTimer(left)
+			defer t.Stop()
+			settle = t.C
+		}
+	}
+	if len(w.pending) == 0 && settle == nil {
+		close(w.done)
+	} else {
+		s.waiters[w] = struct{}{}
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.waiters, w)
+		s.release(cluster)
+		s.mu.Unlock()
+	}()
+	for {
+		select {
+		case <-w.done:
+			return nil
+		case <-settle:
+			settle = nil
+			s.mu.Lock()
+			s.settle(w, nil)
+			s.mu.Unlock()
+		case <-ctx.Done():
+			return errors.Join(ErrNotIdle, ctx.Err())
+		}
+	}
+}
+
+// settle removes sess from what w waits for and ends the wait when nothing is left.
+func (s *Server) settle(w *waiter, sess *session) {
+	if _, ok := s.waiters[w]; !ok {
+		return
+	}
+	delete(w.pending, sess)
+	if len(w.pending) == 0 && (s.seen || time.Since(s.started) >= s.opt.Settle) {
+		delete(s.waiters, w)
+		close(w.done)
+	}
+}
+
+// note gathers clusters in use and tells them once a second.
+func (s *Server) note(clusters []string) {
+	if s.opt.Used == nil || len(clusters) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.used) == 0 {
+		time.AfterFunc(time.Second, func() {
+			s.mu.Lock()
+			used := s.used
+			s.used = map[string]struct{}{}
+			s.mu.Unlock()
+			for c := range used {
+				s.opt.Used(c)
+			}
+		})
+	}
+	for _, c := range clusters {
+		s.used[c] = struct{}{}
+	}
+}

@@ -1,0 +1,436 @@
+package intake
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+
+	lrs "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// session is one reporter: its stream, and after that is cut for a short while what it had in flight.
+type session struct {
+	s      *Server
+	nudges chan struct{}
+
+	mu    sync.Mutex
+	node  node
+	kind  Kind
+	known bool // the first message was read
+	gone  bool
+	busy  map[string]*load
+	gen   uint64 // number of the report
+	last  time.Time
+	prev  time.Time // arrival of the report before
+	// The list in effect when the last report and the one before arrived.
+	sentSeq, lastSeq, prevSeq uint64
+	addrs                     map[string]netip.AddrPort
+
+	// Reused from report to report.
+	cr   clusterReport
+	lr   localityReport
+	er   endpointReport
+	obs  []Observation
+	used []string
+}
+
+// load is what a reporter has on one cluster.
+type load struct {
+	name string
+	gen  uint64
+	end  time.Time // of the last period
+	pods []podLoad
+}
+
+type podLoad struct {
+	addr             netip.AddrPort
+	inFlight, issued int
+}
+
+func (l *load) inFlight(pod netip.AddrPort) int {
+	for i := range l.pods {
+		if l.pods[i].addr == pod {
+			return l.pods[i].inFlight
+		}
+	}
+	return 0
+}
+
+const (
+	// A reporter whose addresses pass this bound starts its table of them anew.
+	maxAddresses = 1 << 16
+	// Bound on what one period may claim to be long; a longer one is counted from its end.
+	maxPeriod = 10 * time.Second
+	// Bound on counts, so that no report makes sums overflow.
+	maxCount = 1 << 30
+)
+
+type service struct {
+	lrs.UnimplementedLoadReportingServiceServer
+	s *Server
+}
+
+// StreamLoadStats serves one reporter until its stream ends.
+func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStatsServer) error {
+	s := v.s
+	sess := &session{s: s, nudges: make(chan struct{}, 1), busy: map[string]*load{}, addrs: map[string]netip.AddrPort{}}
+	s.mu.Lock()
+	if len(s.sessions) >= s.opt.MaxReporters {
+		s.mu.Unlock()
+		return status.Errorf(codes.ResourceExhausted, "load reports: %d reporters are connected already", s.opt.MaxReporters)
+	}
+	s.sessions[sess] = struct{}{}
+	for w := range s.waiters {
+		w.pending[sess] = struct{}{}
+	}
+	s.mu.Unlock()
+	defer sess.leave()
+
+	reports := make(chan struct{}, 1)
+	failed := make(chan error, 1)
+	go func() {
+		// Everything is unknown to Empty, so the message stays bytes; see wire.go.
+		var msg emptypb.Empty
+		for {
+			msg.Reset()
+			if err := stream.RecvMsg(&msg); err != nil {
+				failed <- err
+				return
+			}
+			if err := sess.report(msg.ProtoReflect().GetUnknown(), time.Now()); err != nil {
+				failed <- status.Errorf(codes.InvalidArgument, "load report of %q: %v", sess.node.id, err)
+				return
+			}
+			select {
+			case reports <- struct{}{}:
+			default:
+			}
+		}
+	}()
+
+	due := time.Time{} // when the reporter will report next
+	for {
+		interval := s.interval()
+		select {
+		case err := <-failed:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-reports:
+			due = time.Now().Add(interval)
+		case <-sess.nudges:
+			if due.IsZero() {
+				continue // its first message is not here yet
+			}
+			// A response starts the reporter's timer again: keep to the time it had.
+			interval = max(time.Until(due), s.opt.MinInterval/2)
+		}
+		list, seq := s.clusters()
+		resp := &lrs.LoadStatsResponse{LoadReportingInterval: durationpb.New(interval), ReportEndpointGranularity: true}
+		// The names, encoded once for all reporters; they are appended as they are.
+		if sess.isGateway() {
+			resp.ProtoReflect().SetUnknown(list)
+		} else {
+			resp.SendAllClusters = true
+		}
+		if err := stream.Send(resp); err != nil {
+			return err
+		}
+		sess.mu.Lock()
+		sess.sentSeq = seq
+		sess.mu.Unlock()
+	}
+}
+
+func (sess *session) isGateway() bool {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.kind == Gateway
+}
+
+func (sess *session) nudge() {
+	select {
+	case sess.nudges <- struct{}{}:
+	default:
+	}
+}
+
+// report takes in one LoadStatsRequest.
+func (sess *session) report(msg []byte, now time.Time) error {
+	s := sess.s
+	sess.mu.Lock()
+	sess.gen++
+	sess.obs, sess.used = sess.obs[:0], sess.used[:0]
+	sess.prev, sess.last = sess.last, now
+	sess.prevSeq, sess.lastSeq = sess.lastSeq, sess.sentSeq
+	number := sess.gen
+	err := fields(msg, func(num protowire.Number, _ uint64, b []byte) error {
+		switch num {
+		case 1:
+			if sess.known {
+				return nil // repeated on every message
+			}
+			n, err := parseNode(b)
+			if err != nil {
+				return err
+			}
+			sess.node = n
+			if n.cluster == NodeActivator {
+				sess.kind = Activator
+			}
+			return nil
+		case 2:
+			return sess.cluster(b, now)
+		}
+		return nil
+	})
+	if err != nil {
+		sess.mu.Unlock()
+		return err
+	}
+	sess.known = true
+	for name, l := range sess.busy {
+		if l.gen != sess.gen {
+			sess.obs = append(sess.obs, Observation{Cluster: name, Reporter: sess.node.id, Kind: sess.kind, From: l.end, To: now})
+			delete(sess.busy, name)
+		}
+	}
+	sess.mu.Unlock()
+
+	switch number {
+	case 1:
+		s.arrived(sess, now)
+	case 2: // a stream's first message has no load in it
+		s.replace(sess, now)
+	}
+	if len(sess.obs) > 0 && s.opt.Sink != nil {
+		s.opt.Sink.Observe(sess.obs)
+	}
+	s.note(sess.used)
+	s.check(sess, now)
+	return nil
+}
+
+// cluster takes in one ClusterStats.
+func (sess *session) cluster(msg []byte, now time.Time) error {
+	c := &sess.cr
+	if err := c.parse(msg); err != nil {
+		return err
+	}
+	if len(c.localities) == 0 {
+		return nil // idle
+	}
+	period := c.interval
+	if period <= 0 || period > maxPeriod {
+		period = min(max(now.Sub(sess.prev), 0), sess.s.opt.MaxInterval)
+	}
+	var l *load
+	o := Observation{Reporter: sess.node.id, Kind: sess.kind, From: now.Add(-period), To: now}
+	for _, loc := range c.localities {
+		if err := sess.lr.parse(loc); err != nil {
+			return err
+		}
+		r := &sess.lr
+		if sess.kind == Gateway && r.priority != 0 {
+			continue // on an activator, which reports it itself
+		}
+		if r.inProgress == 0 && r.issued == 0 && r.concurrencyMillis == 0 {
+			continue
+		}
+		if l == nil {
+			if l = sess.busy[string(c.name)]; l == nil {
+				l = &load{name: string(c.name)}
+				sess.busy[l.name] = l
+			}
+			if l.gen == sess.gen {
+				return nil // named twice in one report: the first counts
+			}
+			l.pods = l.pods[:0]
+		}
+		o.InFlight += int(min(r.inProgress, maxCount))
+		o.Issued += int(min(r.issued, maxCount))
+		if r.exact {
+			o.Concurrency += r.concurrencyMillis / 1000
+		} else {
+			o.Concurrency += float64(min(r.inProgress, maxCount)) * period.Seconds()
+		}
+		for _, ep := range r.endpoints {
+			if err := sess.er.parse(ep); err != nil {
+				return err
+			}
+			addr, ok := sess.address(sess.er.host, sess.er.port)
+			if !ok {
+				continue
+			}
+			l.pods = append(l.pods, podLoad{addr, int(min(sess.er.inProgress, maxCount)), int(min(sess.er.issued, maxCount))})
+		}
+	}
+	if l == nil {
+		return nil
+	}
+	l.gen, l.end = sess.gen, now
+	o.Cluster = l.name
+	sess.obs = append(sess.obs, o)
+	sess.used = append(sess.used, o.Cluster)
+	return nil
+}
+
+// address interns what endpoints are called on the wire.
+func (sess *session) address(host []byte, port uint64) (netip.AddrPort, bool) {
+	if port > 65535 {
+		return netip.AddrPort{}, false
+	}
+	a, ok := sess.addrs[string(host)]
+	if !ok {
+		ip, err := netip.ParseAddr(string(host))
+		if err == nil {
+			a = netip.AddrPortFrom(ip.Unmap(), 0)
+		}
+		if len(sess.addrs) >= maxAddresses {
+			clear(sess.addrs)
+		}
+		sess.addrs[string(host)] = a
+	}
+	if !a.IsValid() {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(a.Addr(), uint16(port)), true
+}
+
+// arrived counts a reporter whose first message was read.
+func (s *Server) arrived(sess *session, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opt.Logger.Info("load reporter connected", "node", sess.node.id, "activator", sess.kind == Activator)
+	if sess.kind == Gateway {
+		s.gateways++
+		s.seen = true
+		if s.gateways == 1 {
+			s.blind = now
+		}
+	}
+}
+
+// replace forgets older streams of the same reporter.
+func (s *Server) replace(sess *session, now time.Time) {
+	var old []*session
+	s.mu.Lock()
+	for o := range s.sessions {
+		if o == sess {
+			continue
+		}
+		o.mu.Lock()
+		if o.known && o.gone && o.node == sess.node {
+			old = append(old, o)
+		}
+		o.mu.Unlock()
+	}
+	s.mu.Unlock()
+	for _, o := range old {
+		s.forget(o, sess, now)
+	}
+}
+
+// leave is called when the stream has ended.
+func (sess *session) leave() {
+	s := sess.s
+	sess.mu.Lock()
+	sess.gone = true
+	known := sess.known
+	sess.mu.Unlock()
+	if !known {
+		s.forget(sess, nil, time.Now())
+		return
+	}
+	s.opt.Logger.Info("load reporter disconnected", "node", sess.node.id)
+	time.AfterFunc(s.opt.Forget, func() { s.forget(sess, nil, time.Now()) })
+}
+
+// forget gives up a reporter that is gone. What it had in flight is lost to sight, unless by, its
+// successor, reports.
+func (s *Server) forget(sess, by *session, now time.Time) {
+	s.mu.Lock()
+	if _, ok := s.sessions[sess]; !ok {
+		s.mu.Unlock()
+		return
+	}
+	delete(s.sessions, sess)
+	for w := range s.waiters {
+		s.settle(w, sess)
+	}
+	sess.mu.Lock()
+	if sess.known && sess.kind == Gateway {
+		s.gateways--
+		if s.gateways == 0 {
+			s.blind = now
+		}
+	}
+	var obs []Observation
+	for name, l := range sess.busy {
+		obs = append(obs, Observation{Cluster: name, Reporter: sess.node.id, Kind: sess.kind, From: l.end, To: now, Lost: by == nil})
+	}
+	clear(sess.busy)
+	sess.mu.Unlock()
+	s.mu.Unlock()
+	if by != nil {
+		by.mu.Lock()
+		kept := obs[:0]
+		for _, o := range obs {
+			if by.busy[o.Cluster] == nil {
+				kept = append(kept, o)
+			}
+		}
+		obs = kept
+		by.mu.Unlock()
+	}
+	if len(obs) > 0 && s.opt.Sink != nil {
+		s.opt.Sink.Observe(obs)
+	}
+}
+
+// check tells those who wait for idle pods what the last report of sess says.
+func (s *Server) check(sess *session, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.waiters {
+		if _, ok := w.pending[sess]; !ok {
+			continue
+		}
+		sess.mu.Lock()
+		idle := sess.idle(w, now)
+		sess.mu.Unlock()
+		if idle {
+			s.settle(w, sess)
+		}
+	}
+}
+
+// idle says whether the last report is proof that w's pods are idle on this reporter: its period began after
+// the call, and the list it was made for held the cluster.
+func (sess *session) idle(w *waiter, now time.Time) bool {
+	if sess.prev.Before(w.begun) || now.Sub(w.begun) < sess.s.opt.MinInterval {
+		return false
+	}
+	c := sess.busy[w.cluster]
+	if c == nil {
+		return sess.kind == Activator || sess.prevSeq >= w.seq
+	}
+	for _, p := range w.pods {
+		for i := range c.pods {
+			if c.pods[i].addr == p && (c.pods[i].inFlight > 0 || c.pods[i].issued > 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
