@@ -51,7 +51,7 @@ func (l *load) end(now time.Duration, ok bool) {
 func (l *load) take(now time.Duration) sample {
 	l.advance(now)
 	s := sample{
-		interval: now - l.reported, inProgress: l.inProgress,
+		interval: max(now-l.reported, time.Nanosecond), inProgress: l.inProgress,
 		concurrencyMS: l.area / float64(time.Millisecond),
 		issued:        l.issued, succeeded: l.succeeded, failed: l.failed,
 	}
