@@ -106,12 +106,13 @@ type Server struct {
 	openOnce, closeOnce sync.Once
 	notices             notices
 
-	mu       sync.Mutex
-	kinds    map[string]*kind
-	owners   map[string]map[*entry]struct{}
-	streams  map[*stream]struct{}
-	gateways int
-	lastID   uint64
+	mu        sync.Mutex
+	kinds     map[string]*kind
+	owners    map[string]map[*entry]struct{}
+	streams   map[*stream]struct{}
+	gateways  int
+	lastID    uint64
+	responses uint64
 }
 
 // New makes a Server. It starts nothing: goroutines belong to streams.

@@ -260,3 +260,10 @@ func (s *Server) Streams() []StreamInfo {
 	slices.SortFunc(out, func(a, b StreamInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
+
+// Sent is how many responses this server has sent so far.
+func (s *Server) Sent() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.responses
+}

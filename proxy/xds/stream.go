@@ -575,6 +575,7 @@ func (st *stream) finish(c *channel, resp *discovery.DeltaDiscoveryResponse, ite
 	st.sent[resp.Nonce] = &response{channel: c, seq: st.seq, items: items, at: time.Now()}
 	c.inFlight++
 	c.owes = false
+	st.s.responses++
 	st.s.metrics.response(c.kind.url)
 	return resp
 }

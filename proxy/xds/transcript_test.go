@@ -310,5 +310,3 @@ func checkInvariants(t interface {
 		}
 	}
 }
-
-
