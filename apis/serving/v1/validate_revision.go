@@ -1,0 +1,152 @@
+package v1
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"ebb.dev/ebb/apis/settings"
+)
+
+// maxContainers bounds the containers, and likewise the init containers, of a Revision.
+const maxContainers = 64
+
+func (r *RevisionSpec) validate(st *settings.Settings, path *field.Path) field.ErrorList {
+	errs := r.validateLimits(&st.Defaults, path)
+	errs = append(errs, r.validatePod(st, path)...)
+	errs = append(errs, r.validateFeatures(&st.Features, path)...)
+	if len(r.Containers) > maxContainers {
+		return append(errs, field.TooMany(path.Child("containers"), len(r.Containers), maxContainers))
+	}
+	if len(r.InitContainers) > maxContainers {
+		return append(errs, field.TooMany(path.Child("initContainers"), len(r.InitContainers), maxContainers))
+	}
+	volumes, more := validateVolumes(r.Volumes, path.Child("volumes"))
+	errs = append(errs, more...)
+	names := map[string]bool{}
+	containers := path.Child("containers")
+	if len(r.Containers) == 0 {
+		errs = append(errs, field.Required(containers, "name at least one container with an image"))
+	}
+	errs = append(errs, validatePorts(r.Containers, containers)...)
+	for i := range r.Containers {
+		c := &r.Containers[i]
+		serves := len(r.Containers) == 1 || len(c.Ports) > 0
+		errs = append(errs, validateContainer(c, serves, names, volumes, containers.Index(i))...)
+		errs = append(errs, validateProbes(c, serves, containers.Index(i))...)
+	}
+	for i := range r.InitContainers {
+		c, at := &r.InitContainers[i], path.Child("initContainers").Index(i)
+		errs = append(errs, validateContainer(c, false, names, volumes, at)...)
+		if len(c.Ports) > 0 {
+			errs = append(errs, field.Forbidden(at.Child("ports"), "an init container serves nothing"))
+		}
+	}
+	return errs
+}
+
+// validateLimits checks what a request may take.
+func (r *RevisionSpec) validateLimits(d *settings.Defaults, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seconds := func(name string, v *int64, most int64, what string) {
+		if v != nil && (*v < 0 || *v > most) {
+			errs = append(errs, field.Invalid(path.Child(name), *v, fmt.Sprintf("must be 0..%d, %s", most, what)))
+		}
+	}
+	timeout := d.TimeoutSeconds
+	if r.TimeoutSeconds != nil && *r.TimeoutSeconds > 0 {
+		timeout = *r.TimeoutSeconds
+	}
+	seconds("timeoutSeconds", r.TimeoutSeconds, d.MaxTimeoutSeconds, "the most that config-defaults allows")
+	seconds("responseStartTimeoutSeconds", r.ResponseStartTimeoutSeconds, timeout, "the timeoutSeconds")
+	seconds("idleTimeoutSeconds", r.IdleTimeoutSeconds, timeout, "the timeoutSeconds")
+	if c := r.ContainerConcurrency; c != nil {
+		lowest := int64(0)
+		if !d.AllowContainerConcurrencyZero {
+			lowest = 1
+		}
+		if *c < lowest || *c > d.ContainerConcurrencyMaxLimit {
+			errs = append(errs, field.Invalid(path.Child("containerConcurrency"), *c, fmt.Sprintf("must be %d..%d", lowest, d.ContainerConcurrencyMaxLimit)))
+		}
+	}
+	return errs
+}
+
+// validatePod checks the fields of a pod that Ebb decides itself.
+func (r *RevisionSpec) validatePod(_ *settings.Settings, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if r.RestartPolicy != "" && r.RestartPolicy != corev1.RestartPolicyAlways {
+		errs = append(errs, field.NotSupported(path.Child("restartPolicy"), r.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
+	}
+	if r.TerminationGracePeriodSeconds != nil {
+		errs = append(errs, field.Forbidden(path.Child("terminationGracePeriodSeconds"), "follows from timeoutSeconds, so that no request is cut; set that"))
+	}
+	if r.ActiveDeadlineSeconds != nil {
+		errs = append(errs, field.Forbidden(path.Child("activeDeadlineSeconds"), "would end pods that serve"))
+	}
+	if len(r.EphemeralContainers) > 0 {
+		errs = append(errs, field.Forbidden(path.Child("ephemeralContainers"), "are added to running pods with kubectl debug"))
+	}
+	if r.ServiceAccountName != "" {
+		for _, wrong := range validation.IsDNS1123Subdomain(r.ServiceAccountName) {
+			errs = append(errs, field.Invalid(path.Child("serviceAccountName"), r.ServiceAccountName, wrong))
+		}
+	}
+	for i := range r.ImagePullSecrets {
+		if r.ImagePullSecrets[i].Name == "" {
+			errs = append(errs, field.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ""))
+		}
+	}
+	return errs
+}
+
+// validatePorts checks that exactly one port over all containers takes requests. The
+// only container may leave it out.
+func validatePorts(containers []corev1.Container, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	first := -1
+	for i := range containers {
+		ports, at := containers[i].Ports, path.Index(i).Child("ports")
+		switch {
+		case len(ports) > 1:
+			errs = append(errs, field.TooMany(at, len(ports), 1))
+		case len(ports) == 1 && first >= 0:
+			errs = append(errs, field.Forbidden(at, fmt.Sprintf("%s takes the requests already; exactly one port over all containers", path.Index(first).Child("ports"))))
+		}
+		if len(ports) > 0 && first < 0 {
+			first = i
+		}
+		for j := range ports {
+			errs = append(errs, validatePort(&ports[j], at.Index(j))...)
+		}
+	}
+	if first < 0 && len(containers) > 1 {
+		errs = append(errs, field.Required(path, "of several containers exactly one must name its port: that one takes the requests"))
+	}
+	return errs
+}
+
+func validatePort(p *corev1.ContainerPort, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch p.Name {
+	case "", "http1", "h2c":
+	default:
+		errs = append(errs, field.NotSupported(path.Child("name"), p.Name, []string{"http1", "h2c"}))
+	}
+	// 0 stands for DefaultPort.
+	if p.ContainerPort < 0 || p.ContainerPort > 65535 {
+		errs = append(errs, field.Invalid(path.Child("containerPort"), p.ContainerPort, "must be 1..65535"))
+	}
+	if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+		errs = append(errs, field.NotSupported(path.Child("protocol"), p.Protocol, []corev1.Protocol{corev1.ProtocolTCP}))
+	}
+	if p.HostPort != 0 {
+		errs = append(errs, field.Forbidden(path.Child("hostPort"), "requests come through the gateway"))
+	}
+	if p.HostIP != "" {
+		errs = append(errs, field.Forbidden(path.Child("hostIP"), "requests come through the gateway"))
+	}
+	return errs
+}
