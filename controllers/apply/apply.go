@@ -43,21 +43,18 @@ func Object(ctx context.Context, c client.Client, manager string, want, seen cli
 	return err == nil && (isNil(seen) || stored.GetResourceVersion() != seen.GetResourceVersion()), err
 }
 
-// Metadata applies only labels and annotations of an object that must exist already:
-// its UID is a condition of the write, so that nothing is created in its place. It
-// returns whether something was sent.
-func Metadata(ctx context.Context, c client.Client, manager string, seen client.Object, labels, annotations map[string]string) (bool, error) {
-	if has(seen.GetLabels(), labels) && has(seen.GetAnnotations(), annotations) {
-		return false, nil
-	}
+// Metadata applies the labels and annotations that manager wants on an object that must
+// exist already: its UID is a condition of the write, so that nothing is created in its
+// place. Those that manager wrote before and does not name now go away. It always sends.
+func Metadata(ctx context.Context, c client.Client, manager string, seen client.Object, labels, annotations map[string]string) error {
 	content, err := identity(c, seen)
 	if err != nil {
-		return false, err
+		return err
 	}
 	metadata := content["metadata"].(map[string]any)
 	metadata["labels"], metadata["annotations"] = values(labels), values(annotations)
 	_, err = send(ctx, c, manager, content)
-	return err == nil, err
+	return err
 }
 
 // Status applies the status of want as manager, unless seen has an equal one. seen is
@@ -197,15 +194,6 @@ func contains(have, want any) bool {
 	default:
 		return reflect.DeepEqual(have, want)
 	}
-}
-
-func has(have, want map[string]string) bool {
-	for k, v := range want {
-		if got, ok := have[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
 }
 
 func values(m map[string]string) map[string]any {

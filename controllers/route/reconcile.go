@@ -1,0 +1,194 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/controllers/apply"
+)
+
+const manager = "ebb-route"
+
+// reasonInvalidHost: the settings give no host name for this Route.
+const reasonInvalidHost = "InvalidHost"
+
+type reconciler struct {
+	client.Client
+	events     events.EventRecorder
+	settings   *settings.Store
+	programmed Programmed
+	gateway    string
+	now        func() time.Time
+}
+
+// Reconcile brings one Route's traffic, names and status up to date.
+func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	route := &v1.Route{}
+	err := r.Get(ctx, req.NamespacedName, route)
+	if apierrors.IsNotFound(err) || (err == nil && !route.DeletionTimestamp.IsZero()) {
+		return ctrl.Result{}, r.refer(ctx, req.NamespacedName, nil)
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	at, err := r.look(ctx, route)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	next := route.DeepCopy()
+	workErr := r.work(ctx, route, next, at)
+	changed, err := apply.Status(ctx, r.Client, manager, next, route)
+	if err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(errors.Join(workErr, err))
+	}
+	if changed {
+		r.report(route, next)
+	}
+	return ctrl.Result{}, errors.Join(workErr, r.refer(ctx, req.NamespacedName, next.Status.Traffic))
+}
+
+// look reads what the spec refers to.
+func (r *reconciler) look(ctx context.Context, route *v1.Route) (targets, error) {
+	at := targets{configurations: map[string]*v1.Configuration{}, revisions: map[string]*v1.Revision{}}
+	configurations, revisions := names(route.Spec.Traffic)
+	for _, name := range configurations {
+		c := &v1.Configuration{}
+		switch err := r.Get(ctx, types.NamespacedName{Namespace: route.Namespace, Name: name}, c); {
+		case err == nil:
+			at.configurations[name] = c
+		case !apierrors.IsNotFound(err):
+			return at, fmt.Errorf("route %s/%s: read configuration %s: %w", route.Namespace, route.Name, name, err)
+		}
+	}
+	for _, name := range revisions {
+		rev := &v1.Revision{}
+		switch err := r.Get(ctx, types.NamespacedName{Namespace: route.Namespace, Name: name}, rev); {
+		case err == nil:
+			at.revisions[name] = rev
+		case !apierrors.IsNotFound(err):
+			return at, fmt.Errorf("route %s/%s: read revision %s: %w", route.Namespace, route.Name, name, err)
+		}
+	}
+	return at, nil
+}
+
+// work fills next.Status and makes the Services. The error is one to try again after.
+func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets) error {
+	s, now := r.settings.Load(), r.now()
+	status := &next.Status
+	status.ObservedGeneration = seen.Generation
+	conditions := &status.Conditions
+
+	traffic, problem := assign(seen, at)
+	status.Traffic = traffic
+	if problem != nil {
+		conditions.Set(*problem, now)
+	} else {
+		conditions.SetTrue(v1.RouteAllTrafficAssigned, now)
+	}
+	if err := urls(seen, s, status); err != nil {
+		conditions.SetFalse(v1.RouteAllTrafficAssigned, reasonInvalidHost, err.Error(), now)
+		status.RouteStatusFields = *seen.Status.RouteStatusFields.DeepCopy()
+	}
+	conditions.Set(v1.Condition{Type: v1.RouteCertificateProvisioned, Status: corev1.ConditionTrue, Reason: v1.ReasonTLSNotEnabled,
+		Message: "External domain TLS is not enabled."}, now)
+
+	foreign, err := r.services(ctx, seen, status.Traffic, s)
+	if foreign != "" {
+		conditions.SetFalse(v1.RouteIngressReady, v1.ReasonNotOwned, foreign, now)
+	} else {
+		r.ingress(seen, next, now)
+	}
+	conditions.Aggregate(v1.RouteDependents(), now)
+	return err
+}
+
+// ingress says what the gateways have acknowledged. What they say is of the traffic that
+// is stored, so a change of it is stored first, as not yet programmed.
+func (r *reconciler) ingress(seen, next *v1.Route, now time.Time) {
+	conditions := &next.Status.Conditions
+	if len(next.Status.Traffic) == 0 {
+		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonIngressNotConfigured, "There is no traffic to configure a gateway for yet.", now)
+		return
+	}
+	if !sameFields(&seen.Status.RouteStatusFields, &next.Status.RouteStatusFields) {
+		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonProgramming, "The gateways are being told.", now)
+		return
+	}
+	connected, pending, rejected := r.programmed.RouteState(seen.Namespace, seen.Name)
+	switch {
+	case len(rejected) > 0:
+		conditions.SetFalse(v1.RouteIngressReady, v1.ReasonRejected, strings.Join(rejected, "; "), now)
+	case connected == 0:
+		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonNoGateway, "No gateway is connected.", now)
+	case pending > 0:
+		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonProgramming, "Not every gateway has acknowledged the configuration yet.", now)
+	default:
+		conditions.SetTrue(v1.RouteIngressReady, now)
+	}
+}
+
+// services makes the in-cluster names of the Route and removes those of tags that are
+// gone. It returns a message when a Service of that name belongs to another.
+func (r *reconciler) services(ctx context.Context, route *v1.Route, traffic []v1.TrafficTarget, s *settings.Settings) (string, error) {
+	want, err := makeServices(route, traffic, s, r.gateway)
+	if err != nil {
+		return err.Error(), nil
+	}
+	have := &corev1.ServiceList{}
+	if err := r.List(ctx, have, client.InNamespace(route.Namespace), client.MatchingFields{byOwner: string(route.UID)}); err != nil {
+		return "", fmt.Errorf("route %s/%s: list its services: %w", route.Namespace, route.Name, err)
+	}
+	stale := map[string]*corev1.Service{}
+	for i := range have.Items {
+		stale[have.Items[i].Name] = &have.Items[i]
+	}
+	foreign := ""
+	for _, w := range want {
+		delete(stale, w.Name)
+		seen := &corev1.Service{}
+		err := r.Get(ctx, client.ObjectKeyFromObject(w), seen)
+		switch {
+		case apierrors.IsNotFound(err):
+			_, err = apply.Object(ctx, r.Client, manager, w, nil)
+		case err == nil && !metav1.IsControlledBy(seen, route):
+			if foreign == "" {
+				foreign = fmt.Sprintf("A core Service named %q exists and does not belong to this Route; delete it or give the Route another name.", w.Name)
+			}
+		case err == nil:
+			_, err = apply.Object(ctx, r.Client, manager, w, seen)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	for _, old := range stale {
+		if err := r.Delete(ctx, old, client.Preconditions{UID: &old.UID}); client.IgnoreNotFound(err) != nil {
+			return foreign, fmt.Errorf("route %s/%s: delete service %s of a tag that is gone: %w", route.Namespace, route.Name, old.Name, err)
+		}
+	}
+	return foreign, nil
+}
+
+func (r *reconciler) report(before, after *v1.Route) {
+	was, is := before.Status.Conditions.Get(v1.ConditionReady), after.Status.Conditions.Get(v1.ConditionReady)
+	switch {
+	case is.IsTrue() && !was.IsTrue():
+		r.events.Eventf(after, nil, corev1.EventTypeNormal, "Ready", "Route", "Traffic is served at %s", after.Status.URL)
+	case is.IsFalse() && (!was.IsFalse() || was.Reason != is.Reason):
+		r.events.Eventf(after, nil, corev1.EventTypeWarning, is.Reason, "Route", "%s", is.Message)
+	}
+}
