@@ -429,7 +429,7 @@ func TestDrain(t *testing.T) {
 	get := func() (done chan int) {
 		done = make(chan int, 1)
 		go func() {
-			req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+a.DrainAddr().String()+"/drain/default/hello-00001", nil)
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.DrainAddr().String()+"/drain/default/hello-00001", nil)
 			status, _, _ := do(t, client(t, false), req)
 			done <- status
 		}()
@@ -460,7 +460,7 @@ func TestHealth(t *testing.T) {
 	c := startControlPlane(t)
 	a := startActivator(t, c)
 	get := func(path string) (int, string) {
-		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+a.HealthAddr().String()+path, nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.HealthAddr().String()+path, nil)
 		status, text, _ := do(t, client(t, false), req)
 		return status, text
 	}

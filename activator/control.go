@@ -2,6 +2,7 @@ package activator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -135,7 +136,7 @@ func (c *control) stream(ctx context.Context) (opened bool, err error) {
 	}()
 	send := func(m *discoveryv3.DeltaDiscoveryRequest) error {
 		err := s.Send(m)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = <-broken // Recv has the reason
 		}
 		return err

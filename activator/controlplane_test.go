@@ -186,7 +186,7 @@ func (c *controlPlane) StreamLoadStats(s loadv3.LoadReportingService_StreamLoadS
 	for first := true; ; first = false {
 		r, err := s.Recv()
 		if err != nil {
-			return nil
+			return err
 		}
 		if first != (r.GetNode() != nil) {
 			return fmt.Errorf("the node is in the first report only, got %v", r)

@@ -3,6 +3,7 @@ package activator
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -140,7 +141,7 @@ func (p *reporter) stream(ctx context.Context) error {
 			return s.CloseSend()
 		}
 		if err := s.Send(&loadv3.LoadStatsRequest{ClusterStats: stats}); err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = <-broken
 			}
 			return err
