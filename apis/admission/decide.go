@@ -1,0 +1,168 @@
+package admission
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"gomodules.xyz/jsonpatch/v2"
+	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+)
+
+// review is a request, decoded.
+type review struct {
+	create bool
+	user   string
+	next   object
+	old    object // nil on create
+	// unknown are fields that the kind does not have and the stored object does not have either.
+	unknown field.ErrorList
+	// changed says that the spec is another than the stored one, or that there is none stored.
+	changed bool
+}
+
+// read decodes a request. It returns nil where there is nothing to decide: a
+// subresource, or an object that is being deleted.
+func read(req *admissionv1.AdmissionRequest) (*review, error) {
+	if req.SubResource != "" || (req.Operation != admissionv1.Create && req.Operation != admissionv1.Update) {
+		return nil, nil
+	}
+	next, unknown, err := decode(req.Kind, req.Object.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if next.GetNamespace() == "" {
+		next.SetNamespace(req.Namespace)
+	}
+	if next.GetDeletionTimestamp() != nil {
+		return nil, nil
+	}
+	r := &review{create: req.Operation == admissionv1.Create, user: req.UserInfo.Username, next: next, unknown: unknown, changed: true}
+	if r.create {
+		return r, nil
+	}
+	var oldUnknown field.ErrorList
+	if r.old, oldUnknown, err = decode(req.Kind, req.OldObject.Raw); err != nil {
+		return nil, fmt.Errorf("the stored object: %w", err)
+	}
+	r.changed = !equality.Semantic.DeepEqual(specOf(r.old), specOf(r.next))
+	if len(oldUnknown) > 0 && !r.changed {
+		r.unknown = nil // it was stored so
+	}
+	return r, nil
+}
+
+// stamped says whether admission writes creator and lastModifier: not on what a
+// controller makes from another object, which carries that object's.
+func stamped(o object) bool {
+	if _, revision := o.(*v1.Revision); revision {
+		return false
+	}
+	return len(o.GetOwnerReferences()) == 0
+}
+
+// mutate fills in the defaults and the stamps of r.next, and returns the patch that
+// makes them of what came.
+func mutate(r *review, st *settings.Settings) ([]jsonpatch.Operation, error) {
+	var patch []jsonpatch.Operation
+	_, revision := r.next.(*v1.Revision)
+	if r.create || (r.changed && !revision) {
+		before := r.next.DeepCopyObject().(object)
+		r.next.SetDefaults(st)
+		if !equality.Semantic.DeepEqual(specOf(before), specOf(r.next)) {
+			op, err := replace("/spec", specOf(r.next))
+			if err != nil {
+				return nil, err
+			}
+			patch = append(patch, op)
+		}
+	}
+	if !stamped(r.next) {
+		return patch, nil
+	}
+	annotations := maps.Clone(r.next.GetAnnotations())
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	stamp(r, annotations)
+	if !maps.Equal(annotations, r.next.GetAnnotations()) {
+		op, err := replace("/metadata/annotations", annotations)
+		if err != nil {
+			return nil, err
+		}
+		patch = append(patch, op)
+		r.next.SetAnnotations(annotations)
+	}
+	return patch, nil
+}
+
+func stamp(r *review, annotations map[string]string) {
+	if r.create {
+		annotations[serving.CreatorAnnotation] = r.user
+		annotations[serving.LastModifierAnnotation] = r.user
+		return
+	}
+	// A manifest without them does not take them away.
+	for _, key := range []string{serving.CreatorAnnotation, serving.LastModifierAnnotation} {
+		if was, ok := r.old.GetAnnotations()[key]; ok {
+			if _, given := annotations[key]; !given {
+				annotations[key] = was
+			}
+		}
+	}
+	if r.changed {
+		annotations[serving.LastModifierAnnotation] = r.user
+	}
+}
+
+func replace(path string, value any) (jsonpatch.Operation, error) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return jsonpatch.Operation{}, fmt.Errorf("encode %s: %w", path, err)
+	}
+	// "add" replaces a member that is there.
+	return jsonpatch.NewOperation("add", path, json.RawMessage(text)), nil
+}
+
+// validate lists what is wrong with r.next, which has its defaults.
+func validate(r *review, st *settings.Settings) field.ErrorList {
+	errs := r.unknown
+	if revision, ok := r.next.(*v1.Revision); ok && !r.create {
+		if r.changed {
+			return append(errs, revision.ValidateUpdate(r.old.(*v1.Revision))...)
+		}
+		if !maps.Equal(r.old.GetAnnotations(), revision.Annotations) {
+			errs = append(errs, revision.ValidateMeta(st)...)
+		}
+		return errs
+	}
+	if !r.create && stamped(r.next) {
+		errs = append(errs, v1.ValidateStamps(r.old.GetAnnotations(), r.next.GetAnnotations(), r.changed)...)
+	}
+	if r.changed || !maps.Equal(r.old.GetLabels(), r.next.GetLabels()) || !maps.Equal(r.old.GetAnnotations(), r.next.GetAnnotations()) {
+		found := r.next.Validate(st)
+		if !r.changed {
+			// The spec was admitted before; only what changed now counts.
+			found = filterSpec(found)
+		}
+		errs = append(errs, found...)
+	}
+	return errs
+}
+
+// filterSpec leaves out what is about the spec.
+func filterSpec(errs field.ErrorList) field.ErrorList {
+	var rest field.ErrorList
+	for _, e := range errs {
+		if len(e.Field) < 4 || e.Field[:4] != "spec" {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}

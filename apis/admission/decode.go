@@ -1,0 +1,166 @@
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+
+	"ebb.dev/ebb/apis/serving/nearest"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+)
+
+// object is what the four kinds have in common.
+type object interface {
+	metav1.Object
+	runtime.Object
+	SetDefaults(*settings.Settings)
+	Validate(*settings.Settings) field.ErrorList
+	Warnings() []string
+}
+
+// errUnknownKind is returned for a kind that admission does not know.
+var errUnknownKind = errors.New("not a kind of serving.knative.dev/v1")
+
+func newObject(kind metav1.GroupVersionKind) (object, error) {
+	if kind.Group == v1.GroupVersion.Group && kind.Version == v1.GroupVersion.Version {
+		switch kind.Kind {
+		case v1.KindService:
+			return &v1.Service{}, nil
+		case v1.KindConfiguration:
+			return &v1.Configuration{}, nil
+		case v1.KindRoute:
+			return &v1.Route{}, nil
+		case v1.KindRevision:
+			return &v1.Revision{}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s/%s %s: %w", kind.Group, kind.Version, kind.Kind, errUnknownKind)
+}
+
+// specOf returns a pointer to the spec of an object.
+func specOf(o object) any {
+	switch o := o.(type) {
+	case *v1.Service:
+		return &o.Spec
+	case *v1.Configuration:
+		return &o.Spec
+	case *v1.Route:
+		return &o.Spec
+	case *v1.Revision:
+		return &o.Spec
+	}
+	return nil
+}
+
+// maxUnknown bounds the unknown fields that one refusal lists.
+const maxUnknown = 10
+
+// decode reads an object. Fields that the kind does not have, and fields given twice,
+// are errors of the list; what is no such object at all is err.
+func decode(kind metav1.GroupVersionKind, raw []byte) (o object, unknown field.ErrorList, err error) {
+	o, err = newObject(kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	strict, err := kjson.UnmarshalStrict(raw, o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("not a %s: %w", kind.Kind, err)
+	}
+	for _, e := range strict {
+		if len(unknown) == maxUnknown {
+			break
+		}
+		unknown = append(unknown, explain(reflect.TypeOf(o), e))
+	}
+	return o, unknown, nil
+}
+
+// explain turns an error of the strict decoder into one that says what was probably meant.
+func explain(root reflect.Type, err error) *field.Error {
+	fieldErr, ok := err.(kjson.FieldError) //nolint:errorlint // the decoder returns it bare
+	if !ok {
+		return field.Invalid(nil, "", err.Error())
+	}
+	text := fieldErr.FieldPath()
+	path := field.NewPath(text)
+	if strings.HasPrefix(err.Error(), "duplicate field") {
+		return field.Forbidden(path, "is given twice")
+	}
+	dot := strings.LastIndexByte(text, '.')
+	siblings := fieldNames(at(root, text[:max(dot, 0)]))
+	if like := nearest.Name(text[dot+1:], siblings); like != "" {
+		return field.Forbidden(path, fmt.Sprintf("unknown field; did you mean %q?", like))
+	}
+	return field.Forbidden(path, "unknown field")
+}
+
+// at returns the type found at a path like spec.template.spec.containers[0], or nil.
+func at(t reflect.Type, path string) reflect.Type {
+	t = plain(t)
+	if path == "" {
+		return t
+	}
+	for part := range strings.SplitSeq(path, ".") {
+		name, index, indexed := strings.Cut(part, "[")
+		if t == nil || t.Kind() != reflect.Struct {
+			return nil
+		}
+		t = fieldType(t, name)
+		if indexed {
+			if _, err := strconv.Atoi(strings.TrimSuffix(index, "]")); err != nil || t == nil || t.Kind() != reflect.Slice {
+				return nil
+			}
+			t = plain(t.Elem())
+		}
+	}
+	return t
+}
+
+func plain(t reflect.Type) reflect.Type {
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+func fieldType(t reflect.Type, name string) reflect.Type {
+	var found reflect.Type
+	eachField(t, func(have string, ft reflect.Type) {
+		if have == name && found == nil {
+			found = plain(ft)
+		}
+	})
+	return found
+}
+
+// fieldNames lists the JSON names of a struct's fields, sorted.
+func fieldNames(t reflect.Type) []string {
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil
+	}
+	var names []string
+	eachField(t, func(name string, _ reflect.Type) { names = append(names, name) })
+	slices.Sort(names)
+	return names
+}
+
+func eachField(t reflect.Type, visit func(name string, t reflect.Type)) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case name == "" && f.Anonymous:
+			eachField(plain(f.Type), visit)
+		case name != "" && name != "-":
+			visit(name, f.Type)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package admission
+
+import (
+	admissionregistration "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+)
+
+// Names of the two webhook configurations.
+const (
+	MutatingName   = "serving.admission.ebb.dev"
+	ValidatingName = "validation.serving.admission.ebb.dev"
+)
+
+// timeoutSeconds is how long the API server waits for an answer.
+const timeoutSeconds = 10
+
+// Target is where the API server finds the webhook server: URL, its base such as
+// https://127.0.0.1:9443, or a Service of the cluster.
+type Target struct {
+	URL string
+	// Service is used where URL is empty.
+	Namespace, Service string
+	Port               int32
+	// CABundle is PEM: what the server's certificate is verified against.
+	CABundle []byte
+}
+
+// Configurations returns what tells the API server to ask admission, complete with
+// kind and apiVersion.
+func Configurations(target Target) (*admissionregistration.MutatingWebhookConfiguration, *admissionregistration.ValidatingWebhookConfiguration) {
+	fail, none := admissionregistration.Fail, admissionregistration.SideEffectClassNone
+	equivalent, again := admissionregistration.Equivalent, admissionregistration.IfNeededReinvocationPolicy
+	namespaced, timeout := admissionregistration.NamespacedScope, int32(timeoutSeconds)
+	// Subresources are not listed: a status is never asked about.
+	rules := []admissionregistration.RuleWithOperations{{
+		Operations: []admissionregistration.OperationType{admissionregistration.Create, admissionregistration.Update},
+		Rule: admissionregistration.Rule{
+			APIGroups:   []string{v1.GroupVersion.Group},
+			APIVersions: []string{v1.GroupVersion.Version},
+			Resources:   []string{"configurations", "revisions", "routes", "services"},
+			Scope:       &namespaced,
+		},
+	}}
+	versions := []string{"v1"}
+	labels := map[string]string{"app.kubernetes.io/part-of": "ebb"}
+	mutating := &admissionregistration.MutatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistration.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
+		ObjectMeta: metav1.ObjectMeta{Name: MutatingName, Labels: labels},
+		Webhooks: []admissionregistration.MutatingWebhook{{
+			Name:                    MutatingName,
+			ClientConfig:            target.client(MutatePath),
+			Rules:                   rules,
+			FailurePolicy:           &fail,
+			MatchPolicy:             &equivalent,
+			ReinvocationPolicy:      &again,
+			SideEffects:             &none,
+			TimeoutSeconds:          &timeout,
+			AdmissionReviewVersions: versions,
+		}},
+	}
+	validating := &admissionregistration.ValidatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistration.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
+		ObjectMeta: metav1.ObjectMeta{Name: ValidatingName, Labels: labels},
+		Webhooks: []admissionregistration.ValidatingWebhook{{
+			Name:                    ValidatingName,
+			ClientConfig:            target.client(ValidatePath),
+			Rules:                   rules,
+			FailurePolicy:           &fail,
+			MatchPolicy:             &equivalent,
+			SideEffects:             &none,
+			TimeoutSeconds:          &timeout,
+			AdmissionReviewVersions: versions,
+		}},
+	}
+	return mutating, validating
+}
+
+func (t Target) client(path string) admissionregistration.WebhookClientConfig {
+	config := admissionregistration.WebhookClientConfig{CABundle: t.CABundle}
+	if t.URL != "" {
+		url := t.URL + path
+		config.URL = &url
+		return config
+	}
+	config.Service = &admissionregistration.ServiceReference{Namespace: t.Namespace, Name: t.Service, Path: &path}
+	if t.Port != 0 {
+		config.Service.Port = &t.Port
+	}
+	return config
+}

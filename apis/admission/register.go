@@ -1,0 +1,88 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"ebb.dev/ebb/apis/settings"
+)
+
+// Paths on the webhook server.
+const (
+	MutatePath   = "/admission/default"
+	ValidatePath = "/admission/validate"
+)
+
+// Register serves admission on a webhook server, at MutatePath and ValidatePath. Each
+// request reads the settings that are current then.
+func Register(server webhook.Server, store *settings.Store) {
+	server.Register(MutatePath, &webhook.Admission{Handler: Mutator(store)})
+	server.Register(ValidatePath, &webhook.Admission{Handler: Validator(store)})
+}
+
+// Mutator is the handler that fills in defaults and stamps. It refuses what cannot be
+// decoded and what has fields the kind does not have. It is safe for concurrent use.
+func Mutator(store *settings.Store) admission.Handler {
+	return admission.HandlerFunc(func(_ context.Context, req admission.Request) admission.Response {
+		r, err := read(&req.AdmissionRequest)
+		switch {
+		case err != nil:
+			return unreadable(err)
+		case r == nil:
+			return admission.Allowed("")
+		case len(r.unknown) > 0:
+			return refused(&req, r.unknown)
+		}
+		patch, err := mutate(r, store.Load())
+		if err != nil {
+			return admission.Errored(http.StatusInternalServerError, err)
+		}
+		return admission.Patched("", patch...)
+	})
+}
+
+// Validator is the handler that refuses what is wrong. It is safe for concurrent use.
+func Validator(store *settings.Store) admission.Handler {
+	return admission.HandlerFunc(func(_ context.Context, req admission.Request) admission.Response {
+		r, err := read(&req.AdmissionRequest)
+		switch {
+		case err != nil:
+			return unreadable(err)
+		case r == nil:
+			return admission.Allowed("")
+		}
+		if errs := validate(r, store.Load()); len(errs) > 0 {
+			return refused(&req, errs)
+		}
+		response := admission.Allowed("")
+		if r.changed {
+			response.Warnings = r.next.Warnings()
+		}
+		return response
+	})
+}
+
+func unreadable(err error) admission.Response {
+	if errors.Is(err, errUnknownKind) {
+		return admission.Errored(http.StatusNotFound, err)
+	}
+	return admission.Errored(http.StatusBadRequest, err)
+}
+
+func refused(req *admission.Request, errs field.ErrorList) admission.Response {
+	name := req.Name
+	if name == "" {
+		name = "(named by the server)"
+	}
+	status := apierrors.NewInvalid(schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}, name, errs).Status()
+	response := admission.Denied("")
+	response.Result = &status
+	return response
+}
