@@ -111,7 +111,10 @@ func Decide(in Input, st State) (Decision, State) {
 
 	// Windows and rates.
 	up := math.Ceil(max(in.MaxScaleUpRate, 1) * ready)
-	down := math.Floor(float64(in.Ready) / max(in.MaxScaleDownRate, 1))
+	down := 0.0
+	if in.Reachable {
+		down = math.Floor(float64(in.Ready) / max(in.MaxScaleDownRate, 1))
+	}
 	rawStable, rawPanic := math.Ceil(in.Stable/target), math.Ceil(in.Panic/target)
 	stable, panicked := min(max(rawStable, down), up), min(max(rawPanic, down), up)
 	d.StableWish, d.PanicWish = int(stable), int(panicked)
@@ -136,12 +139,13 @@ func Decide(in Input, st State) (Decision, State) {
 	if !st.PanicTrigger.IsZero() {
 		d.Panic = true
 		d.Rules |= RulePanic
-		st.PanicPods = max(st.PanicPods, d.StableWish, d.PanicWish, min(in.Ready, in.Current))
+		st.PanicPods = max(st.PanicPods, d.StableWish, d.PanicWish, in.Current)
 		desired = st.PanicPods
 		d.wake(st.PanicTrigger.Add(in.StableWindow))
 	}
 
-	if desired > 0 && in.ActivationScale > desired {
+	// Not for a wish that only the rate keeps above zero: that would never end.
+	if (rawStable > 0 || rawPanic > 0) && in.ActivationScale > desired {
 		desired = in.ActivationScale
 		d.Rules |= RuleActivation
 	}
@@ -195,7 +199,13 @@ func Decide(in Input, st State) (Decision, State) {
 		st.ActiveSince = in.Now
 	}
 	d.Desired = desired
-	d.Decaying = d.Decaying || in.Stable > 0 && desired > max(floor, 1)
+	switch {
+	case in.Stable <= 0 || desired <= floor:
+	case desired > 1:
+		d.Decaying = true
+	default: // the last pod: only the end of the window changes that
+		d.wake(in.LastBusy.Add(in.StableWindow))
+	}
 	return d, st
 }
 

@@ -137,7 +137,7 @@ func (w *Window) Add(from, to time.Time, integral float64) {
 // Averages returns the averages over the windows that end at now. A history shorter than a window is
 // averaged over its own length, at least one second.
 func (w *Window) Averages(now time.Time) Averages {
-	if w.total != nil && now.Sub(w.busy) > w.shape.Stable+w.grain {
+	if w.total != nil && now.Sub(w.busy) >= w.shape.Stable {
 		w.total = nil // only zeros are left to remember
 	}
 	a := Averages{LastBusy: w.busy}
