@@ -267,3 +267,10 @@ func handler(handle func(o client.Object)) toolscache.ResourceEventHandler {
 		},
 	}
 }
+
+// Complete tells whether the whole world has been translated once.
+func (p *Publisher) Complete() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.opened
+}

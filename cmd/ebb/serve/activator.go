@@ -1,0 +1,51 @@
+package serve
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"ebb.dev/ebb/activator"
+)
+
+// ActivatorCommand is `ebb activator`.
+func ActivatorCommand() *cobra.Command {
+	var o activator.Options
+	var files tlsFiles
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "activator",
+		Short: "Run an activator: it holds requests for revisions that have no capacity",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			if o.Name == "" {
+				return errors.New("--name is needed: the control plane tells activators apart by it")
+			}
+			o.Logger = newLogger(verbose)
+			o.TLS = activator.TLSFiles{Cert: files.cert, Key: files.key, CA: files.ca}
+			return activator.Run(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Name, "name", os.Getenv("POD_NAME"), "`NAME`, unique among activators; $POD_NAME when not given")
+	f.StringVar(&o.Listen, "listen", ":8012", "`ADDRESS` for requests")
+	f.StringVar(&o.DrainListen, "drain-listen", ":8013", "`ADDRESS` for the preStop hooks of pods")
+	f.StringVar(&o.HealthListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz and /readyz")
+	f.StringVar(&o.ControlAddress, "control", "ebb-controller.ebb-system.svc:18000", "`HOST:PORT` of the control plane")
+	files.flags(f)
+	f.IntVar(&o.MaxHeld, "max-held", 0, "requests held for one revision; more are refused (default 10000)")
+	f.IntVar(&o.MaxHeldTotal, "max-held-total", 0, "requests held in all (default 25000)")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log what is usually not worth a line")
+	return cmd
+}
+
+func newLogger(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,120 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"ebb.dev/ebb/apis/admission"
+	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/autoscaler"
+	"ebb.dev/ebb/autoscaler/intake"
+	"ebb.dev/ebb/controllers/configuration"
+	"ebb.dev/ebb/controllers/revision"
+	"ebb.dev/ebb/controllers/route"
+	"ebb.dev/ebb/controllers/service"
+	settingscontroller "ebb.dev/ebb/controllers/settings"
+	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/proxy/publish"
+	"ebb.dev/ebb/proxy/xds"
+)
+
+// parts are the control plane's parts, connected and not yet running.
+type parts struct {
+	mgr ctrl.Manager
+}
+
+func (p *parts) run(ctx context.Context) error { return p.mgr.Start(ctx) }
+
+// assemble connects the parts: controllers write what the publisher reads, the
+// publisher fills the discovery server, load reports reach the scaler, and the scaler drains through the publisher.
+func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener, activators []ir.Endpoint) (*parts, error) {
+	var publisher *publish.Publisher
+	loads := intake.New(intake.Options{
+		Used:   func(cluster string) { publisher.Used(cluster) },
+		Logger: log.With("part", "intake"),
+	})
+	publisher, err := publish.New(publish.Options{
+		Cache:      mgr.GetCache(),
+		Settings:   store,
+		XDS:        xds.Options{Missing: missing, Logger: log.With("part", "xds"), Metrics: metrics.Registry},
+		Listeners:  listeners,
+		Activators: activators,
+		Track:      loads.Track,
+		IdleAfter:  o.idleAfter,
+		Logger:     log.With("part", "publish"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := publisher.Index(context.Background()); err != nil {
+		return nil, err
+	}
+	scaler := autoscaler.New(autoscaler.Options{
+		Load:    loads,
+		Drainer: publisher,
+		Writer:  autoscaler.KubeWriter{Client: mgr.GetClient()},
+		Logger:  log.With("part", "autoscaler"),
+	})
+	loads.SetSink(scaler)
+	scaling := &autoscaler.Reconciler{
+		Client:   mgr.GetClient(),
+		Scaler:   scaler,
+		Settings: scalingSettings(store),
+		Changed:  store.Subscribe(),
+	}
+	for _, add := range []func() error{
+		func() error {
+			return settingscontroller.Add(mgr, settingscontroller.Options{Store: store, Namespace: o.namespace})
+		},
+		func() error { return service.Add(mgr, service.Options{}) },
+		func() error { return configuration.Add(mgr, configuration.Options{}) },
+		func() error {
+			return revision.Add(mgr, revision.Options{Settings: store, DrainAddress: o.drainAddress})
+		},
+		func() error {
+			return route.Add(mgr, route.Options{Settings: store, Programmed: publisher, GatewayService: o.gatewayService})
+		},
+		func() error { return scaling.SetupWithManager(mgr) },
+		func() error { return mgr.Add(publisher) },
+	} {
+		if err := add(); err != nil {
+			return nil, err
+		}
+	}
+	admission.Register(mgr.GetWebhookServer(), store)
+
+	transport, err := o.tls.credentials()
+	if err != nil {
+		return nil, err
+	}
+	server := grpc.NewServer(append(xds.GRPCOptions(), grpc.Creds(transport))...)
+	publisher.Server().Register(server)
+	loads.Register(server)
+	link.RegisterDrainServer(server, drainServer{service: &autoscaler.DrainService{Scaler: scaler, Live: mgr.GetAPIReader()}})
+	if err := mgr.Add(&control{address: o.xdsListen, server: server, log: log}); err != nil {
+		return nil, fmt.Errorf("add the discovery server: %w", err)
+	}
+	health.set(mgr, publisher, loads, scaler)
+	return &parts{mgr: mgr}, nil
+}
+
+// drainServer answers the hooks of ending pods, which activators pass on.
+type drainServer struct {
+	link.UnimplementedDrainServer
+	service *autoscaler.DrainService
+}
+
+func (d drainServer) Await(ctx context.Context, request *link.AwaitRequest) (*link.AwaitResponse, error) {
+	if err := d.service.AwaitPodDrain(ctx, request.GetNamespace(), request.GetRevision()); err != nil {
+		return nil, status.Error(codes.DeadlineExceeded, err.Error())
+	}
+	return &link.AwaitResponse{}, nil
+}

@@ -1,0 +1,226 @@
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/translate"
+)
+
+type controllerOptions struct {
+	kubeconfig, namespace        string
+	xdsListen                    string
+	tls                          tlsFiles
+	webhookListen                string
+	webhookCert, webhookKey      string
+	metricsListen                string
+	activators                   []string
+	drainAddress, gatewayService string
+	httpListen, internalListen   string
+	idleAfter                    time.Duration
+	leaderElect                  bool
+	verbose                      bool
+}
+
+// ControllerCommand is `ebb controller`.
+func ControllerCommand() *cobra.Command {
+	o := &controllerOptions{}
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Run the control plane: controllers, admission, autoscaler, discovery server",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			return o.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` that names the kube-apiserver; in a pod its service account is used")
+	f.StringVar(&o.namespace, "namespace", "ebb-system", "namespace of the settings and the lease")
+	f.StringVar(&o.xdsListen, "xds-listen", ":18000", "`ADDRESS` for gateways and activators: discovery, load reports, draining")
+	o.tls.flags(f)
+	f.StringVar(&o.webhookListen, "webhook-listen", ":9443", "`ADDRESS` for admission requests")
+	f.StringVar(&o.webhookCert, "webhook-cert", "", "certificate `FILE` for admission")
+	f.StringVar(&o.webhookKey, "webhook-key", "", "private key `FILE` for admission")
+	f.StringVar(&o.metricsListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz, /readyz and /status")
+	f.StringSliceVar(&o.activators, "activators", nil, "`HOST:PORT` of each activator, as gateways reach it")
+	f.StringVar(&o.drainAddress, "drain-address", "", "`HOST:PORT` where activators answer the preStop hooks of pods")
+	f.StringVar(&o.gatewayService, "gateway-service", "ebb-gateway-internal.ebb-system.svc.cluster.local", "DNS `NAME` of the gateways' in-cluster listener")
+	f.StringVar(&o.httpListen, "http-listen", "0.0.0.0:8080", "`ADDRESS` that gateways listen on for callers outside the cluster")
+	f.StringVar(&o.internalListen, "http-internal-listen", "0.0.0.0:8081", "`ADDRESS` that gateways listen on for callers inside the cluster")
+	f.DurationVar(&o.idleAfter, "configuration-idle", 10*time.Minute, "how long a route's configuration stays in the gateways after its last request; 0 for ever")
+	f.BoolVar(&o.leaderElect, "leader-elect", true, "work only while holding the lease; off for a single replica")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "log what is usually not worth a line")
+	return cmd
+}
+
+func (o *controllerOptions) run(ctx context.Context) error {
+	log := newLogger(o.verbose)
+	slog.SetDefault(log)
+	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
+
+	activators, err := parseActivators(o.activators)
+	if err != nil {
+		return err
+	}
+	listeners, err := o.listeners()
+	if err != nil {
+		return err
+	}
+	config, err := o.restConfig()
+	if err != nil {
+		return err
+	}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	hooks, err := o.webhookServer()
+	if err != nil {
+		return err
+	}
+	health := &health{}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                        scheme,
+		Logger:                        logr.FromSlogHandler(log.Handler()),
+		Metrics:                       metricsserver.Options{BindAddress: o.metricsListen, ExtraHandlers: health.handlers()},
+		HealthProbeBindAddress:        "0",
+		WebhookServer:                 hooks,
+		Cache:                         cacheOptions(o.namespace),
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              "ebb-controller",
+		LeaderElectionNamespace:       o.namespace,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("connect to the kube-apiserver at %s: %w", config.Host, err)
+	}
+	parts, err := o.assemble(log, mgr, health, settings.NewStore(), listeners, activators)
+	if err != nil {
+		return err
+	}
+	return parts.run(ctx)
+}
+
+func (o *controllerOptions) restConfig() (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("no kube-apiserver is known (give --kubeconfig FILE): %w", err)
+	}
+	config.QPS, config.Burst = 500, 1000
+	config.UserAgent = "ebb-controller"
+	return config, nil
+}
+
+// cacheOptions keep only what is used in memory: of all pods those of revisions, of all
+// ConfigMaps the settings, and of every object no managed fields.
+func cacheOptions(namespace string) cache.Options {
+	ofRevisions, err := labels.NewRequirement(serving.RevisionLabel, selection.Exists, nil)
+	if err != nil {
+		panic(err) // the key is a constant
+	}
+	selector := labels.NewSelector().Add(*ofRevisions)
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:        {Label: selector, Transform: trimPod},
+			&appsv1.Deployment{}: {Label: selector},
+			&corev1.ConfigMap{}:  {Namespaces: map[string]cache.Config{namespace: {}}},
+		},
+	}
+}
+
+// trimPod drops the parts of a pod that nobody here reads.
+func trimPod(o any) (any, error) {
+	pod, ok := o.(*corev1.Pod)
+	if !ok {
+		return o, nil
+	}
+	pod.ManagedFields = nil
+	pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, TerminationGracePeriodSeconds: pod.Spec.TerminationGracePeriodSeconds}
+	return pod, nil
+}
+
+func (o *controllerOptions) webhookServer() (webhook.Server, error) {
+	host, port, err := splitHostPort("--webhook-listen", o.webhookListen)
+	if err != nil {
+		return nil, err
+	}
+	if o.webhookCert == "" || o.webhookKey == "" {
+		return nil, errors.New("--webhook-cert and --webhook-key are needed: the kube-apiserver calls admission over TLS only")
+	}
+	return webhook.NewServer(webhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(o.webhookCert, o.webhookKey)
+			return &pair, err
+		}
+	}}}), nil
+}
+
+func (o *controllerOptions) listeners() ([]ir.Listener, error) {
+	external, err := netip.ParseAddrPort(o.httpListen)
+	if err != nil {
+		return nil, fmt.Errorf("--http-listen: %w", err)
+	}
+	internal, err := netip.ParseAddrPort(o.internalListen)
+	if err != nil {
+		return nil, fmt.Errorf("--http-internal-listen: %w", err)
+	}
+	return translate.Listeners(external, internal), nil
+}
+
+func parseActivators(addresses []string) ([]ir.Endpoint, error) {
+	if len(addresses) == 0 {
+		return nil, errors.New("--activators is needed: without one a revision with no pod cannot be reached")
+	}
+	endpoints := make([]ir.Endpoint, len(addresses))
+	for i, a := range addresses {
+		address, err := netip.ParseAddrPort(strings.TrimSpace(a))
+		if err != nil {
+			return nil, fmt.Errorf("--activators: %q is not IP:PORT: %w", a, err)
+		}
+		endpoints[i] = ir.Endpoint{Name: fmt.Sprintf("activator-%d", i), Address: address}
+	}
+	return endpoints, nil
+}
+
+func splitHostPort(flag, address string) (string, int, error) {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("%s: %w", flag, err)
+	}
+	port, err := net.LookupPort("tcp", portText)
+	if err != nil {
+		return "", 0, fmt.Errorf("%s: %w", flag, err)
+	}
+	return host, port, nil
+}
