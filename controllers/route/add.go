@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -78,7 +79,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("route").
 		For(&v1.Route{}).
-		Owns(&corev1.Service{}).
+		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(namedAs)).
 		Watches(&v1.Configuration{}, handler.EnqueueRequestsFromMapFunc(r.referring(configurationKey))).
 		Watches(&v1.Revision{}, handler.EnqueueRequestsFromMapFunc(r.referring(revisionKey))).
 		WatchesRawSource(source.Channel(opts.Programmed.Changes(), &handler.EnqueueRequestForObject{})).
@@ -89,6 +90,16 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		return fmt.Errorf("add the route controller: %w", err)
 	}
 	return nil
+}
+
+// namedAs maps a core Service to the Route that controls it and to the one of its name,
+// which it may stand in the way of.
+func namedAs(_ context.Context, o client.Object) []reconcile.Request {
+	requests := []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(o)}}
+	if owner := metav1.GetControllerOf(o); owner != nil && owner.Kind == v1.KindRoute && owner.Name != o.GetName() {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name}})
+	}
+	return requests
 }
 
 func configurationKey(name string) string { return "configuration/" + name }
