@@ -22,15 +22,20 @@ import (
 
 // Bounds of what one client may hold of a gateway.
 const (
-	maxRequestHeadersKiB   = 64
-	maxRequestHeaders      = 200
-	maxStreamsPerHTTP2     = 1024
-	streamWindowHTTP2      = 1 << 20
-	connectionWindowHTTP2  = 4 << 20
-	downstreamBuffer       = 1 << 20
-	requestHeadersTimeout  = 60 * time.Second
-	downstreamIdle         = time.Hour
-	streamIdleBeforeRoute  = 5 * time.Minute // every route sets its own, see route.go
+	maxRequestHeadersKiB  = 64
+	maxRequestHeaders     = 200
+	maxStreamsPerHTTP2    = 1024
+	streamWindowHTTP2     = 1 << 20
+	connectionWindowHTTP2 = 4 << 20
+	downstreamBuffer      = 1 << 20
+	requestHeadersTimeout = 60 * time.Second
+	downstreamIdle        = time.Hour
+
+	// Every route sets its own, see route.go. But the request that makes Envoy load a Route
+	// was measured to stay under this one, so it must not cut what a Route allows; it
+	// ends, late, a request whose Route never comes.
+	streamIdleBeforeRoute = time.Hour
+
 	keepaliveTimeSeconds   = 60
 	keepaliveEverySeconds  = 15
 	keepaliveProbesAllowed = 4
@@ -110,9 +115,9 @@ func connectionManager(l ir.Listener) (*hcmv3.HttpConnectionManager, error) {
 			InitialConnectionWindowSize: count(connectionWindowHTTP2),
 		},
 		// The peer is appended to X-Forwarded-For and X-Forwarded-Proto is the listener's.
-		// Nobody is trusted for being on a private address.
-		UseRemoteAddress:      yes(),
-		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		// There is no InternalAddressConfig: without one nobody is trusted for being on a
+		// private address; an empty one was measured to trust the loopback.
+		UseRemoteAddress: yes(),
 		// Inside the cluster a request's id is kept, so that a chain of calls has one.
 		PreserveExternalRequestId: l.Audience == ir.Internal,
 	}, nil
