@@ -1,0 +1,304 @@
+package publish_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"net/netip"
+
+	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/publish"
+	"ebb.dev/ebb/proxy/translate"
+	"ebb.dev/ebb/proxy/xds"
+	"ebb.dev/ebb/test/kubetest"
+)
+
+func rejection(message string) *rpcstatus.Status {
+	return &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: message}
+}
+
+// world is a publisher on a real kube-apiserver; the test plays controllers and kubelet.
+type world struct {
+	t *testing.T
+	client.Client
+	publisher *publish.Publisher
+
+	mu      sync.Mutex
+	tracked map[string]bool
+}
+
+func newWorld(t *testing.T, idle time.Duration) *world {
+	t.Helper()
+	config := kubetest.Start(t)
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	if err := v1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := cache.New(config, cache.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, Client: c, tracked: map[string]bool{}}
+	w.publisher, err = publish.New(publish.Options{
+		Cache:      objects,
+		Settings:   settings.NewStore(),
+		Listeners:  translate.Listeners(netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:8081")),
+		Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("10.9.9.9:8012")}},
+		Track: func(cluster string, on bool) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.tracked[cluster] = on
+		},
+		IdleAfter: idle,
+		Grace:     50 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.publisher.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { cancel(); running.Wait() })
+	running.Go(func() {
+		if err := objects.Start(ctx); err != nil {
+			t.Errorf("cache: %v", err)
+		}
+	})
+	running.Go(func() {
+		if err := w.publisher.Start(ctx); err != nil {
+			t.Errorf("publisher: %v", err)
+		}
+	})
+	// The route controller's place: somebody has to read the changes.
+	running.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.publisher.Changes():
+			}
+		}
+	})
+	return w
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) revision(name string) *v1.Revision {
+	w.t.Helper()
+	r := &v1.Revision{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	r.Spec.Containers = []corev1.Container{{Name: "user-container", Image: "example.com/app"}}
+	w.must(w.Create(w.t.Context(), r))
+	return r
+}
+
+func (w *world) route(name string, traffic ...v1.TrafficTarget) *v1.Route {
+	w.t.Helper()
+	r := &v1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	w.must(w.Create(w.t.Context(), r))
+	w.traffic(r, traffic...)
+	return r
+}
+
+func (w *world) traffic(r *v1.Route, traffic ...v1.TrafficTarget) {
+	w.t.Helper()
+	r.Status.URL = "http://" + r.Name + ".default.example.com:8080"
+	r.Status.Traffic = traffic
+	w.must(w.Status().Update(w.t.Context(), r))
+}
+
+func (w *world) pod(revision *v1.Revision, name, ip string, ready bool) *corev1.Pod {
+	w.t.Helper()
+	grace := int64(30)
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{serving.RevisionLabel: revision.Name}},
+		Spec:       corev1.PodSpec{NodeName: "node", TerminationGracePeriodSeconds: &grace, Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+	}
+	w.must(w.Create(w.t.Context(), p))
+	condition := corev1.ConditionFalse
+	if ready {
+		condition = corev1.ConditionTrue
+	}
+	p.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: ip,
+		PodIPs:     []corev1.PodIP{{IP: ip}},
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: condition}},
+	}
+	w.must(w.Status().Update(w.t.Context(), p))
+	return p
+}
+
+func target(revision string, percent int64) v1.TrafficTarget {
+	return v1.TrafficTarget{RevisionName: revision, Percent: &percent}
+}
+
+func cluster(r *v1.Revision) string { return ir.RevisionCluster(r.Namespace, r.Name, string(r.UID)) }
+
+// ready waits until every gateway has acknowledged the Route.
+func (w *world) ready(g *gateway, name string) {
+	w.t.Helper()
+	g.wait("route "+name+" is acknowledged", func() bool {
+		connected, pending, rejected := w.publisher.RouteState("default", name)
+		return connected == 1 && pending == 0 && len(rejected) == 0
+	})
+}
+
+func TestPublish(t *testing.T) {
+	w := newWorld(t, 0)
+	one, two := w.revision("hello-00001"), w.revision("hello-00002")
+	route := w.route("hello", target(one.Name, 100))
+	g := connect(t, w.publisher.Server())
+
+	// The scopes are everybody's; what is behind them is sent when it is asked for.
+	g.wait("scopes", func() bool { return len(g.names(xds.ScopeType)) == 4 })
+	if got := g.names(xds.ListenerType); !slices.Equal(got, []string{"external", "internal"}) {
+		t.Errorf("listeners: %v", got)
+	}
+	if got := g.names(xds.ClusterType); len(got) != 0 {
+		t.Errorf("clusters before anybody asked: %v", got)
+	}
+	w.ready(g, "hello")
+	name := translate.RouteName("default", "hello", string(route.UID))
+	g.subscribe(xds.RouteType, name)
+	g.wait("the route configuration", func() bool { return slices.Equal(g.names(xds.RouteType), []string{name}) })
+	if got := g.names(xds.ClusterType); !slices.Equal(got, []string{cluster(one)}) {
+		t.Errorf("clusters: %v", got)
+	}
+	if got := g.endpoints(cluster(one)); len(got[0]) != 0 || len(got[1]) != 1 {
+		t.Errorf("endpoints at zero: %v", got)
+	}
+
+	// A pod comes: one push of endpoints, and its load is asked for.
+	pod := w.pod(one, "hello-00001-a", "10.0.0.1", true)
+	g.wait("the pod at priority 0", func() bool { return len(g.endpoints(cluster(one))[0]) == 1 })
+	w.mu.Lock()
+	if !w.tracked[cluster(one)] {
+		t.Error("the load of a revision with a pod is not asked for")
+	}
+	w.mu.Unlock()
+
+	// It drains, and is taken back.
+	w.publisher.Drain("default", one.Name, []string{pod.Name})
+	w.must(w.publisher.AwaitDrained(t.Context(), "default", one.Name))
+	if got := g.endpoints(cluster(one)); !strings.HasSuffix(got[0][0], "DRAINING") {
+		t.Errorf("endpoints after Drain: %v", got)
+	}
+	w.publisher.Drain("default", one.Name, nil)
+	w.must(w.publisher.AwaitDrained(t.Context(), "default", one.Name))
+	if got := g.endpoints(cluster(one)); strings.HasSuffix(got[0][0], "DRAINING") {
+		t.Errorf("endpoints after it was taken back: %v", got)
+	}
+	// Kubernetes ends it: it drains without being told.
+	w.must(w.Client.Delete(t.Context(), pod))
+	g.wait("the ending pod drains", func() bool {
+		got := g.endpoints(cluster(one))[0]
+		return len(got) == 1 && strings.HasSuffix(got[0], "DRAINING")
+	})
+
+	// A split: the second cluster comes, and the first one goes when nobody needs it.
+	w.traffic(route, target(one.Name, 50), target(two.Name, 50))
+	g.wait("both clusters", func() bool { return len(g.names(xds.ClusterType)) == 2 })
+	w.ready(g, "hello")
+	w.traffic(route, target(two.Name, 100))
+	g.wait("the second cluster alone", func() bool { return slices.Equal(g.names(xds.ClusterType), []string{cluster(two)}) })
+
+	// Traffic to a revision that is not there changes nothing.
+	w.traffic(route, target("hello-00003", 100))
+	g.wait("the route is pending", func() bool {
+		_, pending, _ := w.publisher.RouteState("default", "hello")
+		return pending > 0
+	})
+	if got := g.names(xds.ClusterType); !slices.Equal(got, []string{cluster(two)}) {
+		t.Errorf("clusters after a bad change: %v", got)
+	}
+	three := w.revision("hello-00003")
+	g.wait("the third cluster", func() bool { return slices.Equal(g.names(xds.ClusterType), []string{cluster(three)}) })
+	w.ready(g, "hello")
+
+	w.must(w.Client.Delete(t.Context(), route))
+	g.wait("no scope", func() bool { return len(g.names(xds.ScopeType)) == 0 })
+}
+
+func TestReadyMeansAcknowledged(t *testing.T) {
+	w := newWorld(t, 0)
+	one := w.revision("hello-00001")
+	w.route("hello", target(one.Name, 100))
+	if _, pending, _ := w.publisher.RouteState("default", "hello"); pending == 0 {
+		if connected, _, _ := w.publisher.RouteState("default", "hello"); connected != 0 {
+			t.Error("a route is acknowledged with no gateway")
+		}
+	}
+	g := connect(t, w.publisher.Server(), func(g *gateway) {
+		g.hold = func(typeURL string) bool { return typeURL == xds.ScopeType }
+	})
+	g.wait("the scopes arrive", func() bool { return len(g.names(xds.ScopeType)) == 4 })
+	if _, pending, _ := w.publisher.RouteState("default", "hello"); pending == 0 {
+		t.Error("nothing is pending though the gateway has not answered")
+	}
+	g.release()
+	w.ready(g, "hello")
+}
+
+func TestRejectionIsShown(t *testing.T) {
+	w := newWorld(t, 0)
+	one := w.revision("hello-00001")
+	w.route("hello", target(one.Name, 100))
+	g := connect(t, w.publisher.Server(), func(g *gateway) {
+		g.refuse = func(typeURL string) string {
+			if typeURL == xds.ScopeType {
+				return "scope hello: it has no taste"
+			}
+			return ""
+		}
+	})
+	g.wait("the rejection", func() bool {
+		_, _, rejected := w.publisher.RouteState("default", "hello")
+		return len(rejected) > 0 && strings.Contains(rejected[0], "it has no taste")
+	})
+}
+
+func TestIdleConfigurationIsTakenBack(t *testing.T) {
+	w := newWorld(t, 400*time.Millisecond)
+	one := w.revision("hello-00001")
+	route := w.route("hello", target(one.Name, 100))
+	g := connect(t, w.publisher.Server())
+	g.wait("scopes", func() bool { return len(g.names(xds.ScopeType)) == 4 })
+	before := g.names(xds.ScopeType)
+	g.subscribe(xds.RouteType, translate.RouteName("default", "hello", string(route.UID)))
+	g.wait("the configuration", func() bool { return len(g.names(xds.RouteType)) == 1 })
+	w.publisher.Used(cluster(one))
+	g.wait("new scopes in place of the old ones", func() bool {
+		now := g.names(xds.ScopeType)
+		return len(now) == 4 && !slices.Equal(now, before)
+	})
+}
