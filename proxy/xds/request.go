@@ -231,6 +231,7 @@ func (st *stream) subscribe(c *channel, req *discovery.DeltaDiscoveryRequest) er
 		}
 		it.forced = true
 		st.touch(it)
+		st.ledTo(it)
 	}
 	for name, version := range held {
 		if len(name) > maxName || !utf8.ValidString(name) || version == "" {
@@ -267,6 +268,9 @@ func (st *stream) holds(it *item, version string) {
 	if cur := it.entry.res; cur != nil && cur.Version == version {
 		it.acked.res = cur
 		st.hold(it, cur)
+	} else if r := st.missing(it); r != nil && r.Version == version {
+		it.acked.res = r
+		st.hold(it, r)
 	} else if !it.channel.kind.leaf {
 		it.acked.unknown = true
 		st.unknown++

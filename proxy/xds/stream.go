@@ -40,6 +40,7 @@ type channel struct {
 	owes     bool // the first answer to a wildcard subscription is due, if only an empty one
 	items    map[*item]struct{}
 	ready    map[*item]struct{}
+	paused   map[*item]struct{} // ready, but what they lead to is being loaded: see loading
 	blocked  int
 	inFlight int
 }
@@ -138,7 +139,7 @@ func (st *stream) channel(k *kind) *channel {
 			return c
 		}
 	}
-	c := &channel{kind: k, items: map[*item]struct{}{}, ready: map[*item]struct{}{}}
+	c := &channel{kind: k, items: map[*item]struct{}{}, ready: map[*item]struct{}{}, paused: map[*item]struct{}{}}
 	k.users++
 	st.channels = append(st.channels, c)
 	slices.SortFunc(st.channels, func(a, b *channel) int {
@@ -336,13 +337,9 @@ func (st *stream) decide(it *item) (verdict, *Resource) {
 func (st *stream) standIn(it *item) (verdict, *Resource) {
 	r := it.acked.res
 	if !it.acked.here || r == nil {
-		if st.s.opts.Missing == nil || !it.sub {
+		if r = st.missing(it); r == nil {
 			return rest, nil
 		}
-		if r = st.s.opts.Missing(it.entry.key.Type, it.entry.key.Name); r == nil {
-			return rest, nil
-		}
-		r = r.sealed()
 	}
 	if it.refused(r.Version) {
 		return rest, nil
@@ -351,6 +348,18 @@ func (st *stream) standIn(it *item) (verdict, *Resource) {
 		return rest, nil
 	}
 	return send, r
+}
+
+// missing is Options.Missing for an item that was asked for by name.
+func (st *stream) missing(it *item) *Resource {
+	if st.s.opts.Missing == nil || !it.sub {
+		return nil
+	}
+	r := st.s.opts.Missing(it.entry.key.Type, it.entry.key.Name)
+	if r == nil {
+		return nil
+	}
+	return r.sealed()
 }
 
 // settle looks at everything that was touched.
@@ -392,6 +401,11 @@ func (st *stream) look(it *item) {
 	} else {
 		delete(it.channel.ready, it)
 	}
+	if (v == withdraw || v == send && it.last().here) && st.loading(it) {
+		it.channel.paused[it] = struct{}{}
+	} else {
+		delete(it.channel.paused, it)
+	}
 	if v == keep {
 		st.kept[it] = struct{}{}
 	} else {
@@ -415,6 +429,7 @@ func (st *stream) look(it *item) {
 func (st *stream) drop(it *item) {
 	delete(it.channel.items, it)
 	delete(it.channel.ready, it)
+	delete(it.channel.paused, it)
 	delete(st.kept, it)
 	delete(it.entry.items, st)
 	st.s.recheck(it.entry)
@@ -469,8 +484,54 @@ func (st *stream) affected(it *item) {
 			st.reconsider(user)
 		}
 	}
+	st.ledTo(it)
 	st.s.recheck(it.entry)
 	st.notify(it)
+}
+
+// loading: the client has asked for something that its version of the item led it
+// to, and does not have it yet. Measured: when a scope is replaced or removed
+// while a request waits for the scope's routes, that request waits for ever. So
+// such a change waits, and with it all of its type on this stream, because what
+// takes the item's place (the same key under another name) is in the same push.
+// Whoever refers to a resource that is asked for by name needs it, for this to work.
+func (st *stream) loading(it *item) bool {
+	if st.leadsToLoading(it, it.acked.res) {
+		return true
+	}
+	for _, h := range it.flight {
+		if st.leadsToLoading(it, h.res) {
+			return true
+		}
+	}
+	return false
+}
+
+func (st *stream) leadsToLoading(it *item, r *Resource) bool {
+	if r == nil {
+		return false
+	}
+	for _, k := range r.Needs {
+		if k.Type == it.channel.kind.evidence || rules(k.Type).wildcard {
+			continue
+		}
+		if n := st.lookup(k); n != nil && n.sub && !n.acked.here && n.rejected == nil && (n.entry.res != nil || st.s.opts.Missing != nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// ledTo has those looked at that may wait for it to be loaded.
+func (st *stream) ledTo(it *item) {
+	if it.channel.kind.wildcard {
+		return
+	}
+	for user := range it.users {
+		if user.channel.kind.evidence != it.channel.kind.url {
+			st.touch(user)
+		}
+	}
 }
 
 // notify has the owner's state told again.
@@ -484,7 +545,7 @@ func (st *stream) notify(it *item) {
 func (st *stream) next() *discovery.DeltaDiscoveryResponse {
 	st.settle()
 	for _, c := range st.channels {
-		if c.inFlight >= st.s.opts.MaxInFlight {
+		if c.inFlight >= st.s.opts.MaxInFlight || len(c.paused) > 0 {
 			continue
 		}
 		if len(c.ready) > 0 {
