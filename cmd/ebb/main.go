@@ -1,0 +1,68 @@
+// Command ebb is the one binary of Ebb: the platform's parts (`ebb controller`,
+// `ebb activator`), the embedded platform (`ebb up`, `ebb demo`) and the commands of
+// its users (`ebb deploy`, `ebb list`, …).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"ebb.dev/ebb/cmd/ebb/serve"
+	"ebb.dev/ebb/cmd/ebb/up"
+	"ebb.dev/ebb/cmd/ebb/user"
+)
+
+// version is stamped by the build.
+var version = "dev"
+
+func main() {
+	err := root().ExecuteContext(context.Background())
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "error:", err)
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "ebb",
+		Short:         "Serverless on a service mesh: revisions, scale from and to zero, rollouts by percent",
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	const use, local, parts = "use", "local", "parts"
+	cmd.AddGroup(
+		&cobra.Group{ID: use, Title: "Services:"},
+		&cobra.Group{ID: local, Title: "A platform on this machine:"},
+		&cobra.Group{ID: parts, Title: "Parts of a platform, started by it:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			cmd.AddCommand(c)
+		}
+	}
+	add(use, user.Commands()...)
+	add(local, up.Command(), up.EnvoyCommand())
+	add(parts, untilSignal(serve.ControllerCommand()), untilSignal(serve.ActivatorCommand()))
+	return cmd
+}
+
+// untilSignal gives a command that runs until it is told to end a context for that.
+// (`ebb up` counts signals itself; the others just die of them.)
+func untilSignal(cmd *cobra.Command) *cobra.Command {
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
+		ctx, _ := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM) //nolint:govet // it lasts as long as the process
+		cmd.SetContext(ctx)
+	}
+	return cmd
+}

@@ -1,0 +1,109 @@
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"ebb.dev/ebb/apis/serving"
+)
+
+const (
+	systemNamespace = serving.Namespace
+	fieldOwner      = client.FieldOwner("ebb-up")
+)
+
+// install puts what Ebb needs into the kube-apiserver: its kinds, its namespace, its
+// settings and its admission. Whatever is there already is brought up to date.
+func (l *layout) install(ctx context.Context, c client.Client) error {
+	kinds, err := crds()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range kinds {
+		errs = append(errs, apply(ctx, c, kinds[i], apiextensionsv1.SchemeGroupVersion.String(), "CustomResourceDefinition"))
+	}
+	errs = append(errs, apply(ctx, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}, "v1", "Namespace"))
+	for _, settings := range l.settings() {
+		errs = append(errs, apply(ctx, c, settings, "v1", "ConfigMap"))
+	}
+	bundle, err := os.ReadFile(l.dir.PKI("mesh-ca.crt"))
+	if err != nil {
+		return err
+	}
+	hooks, err := admission("https://"+l.at("webhook"), bundle)
+	errs = append(errs, err)
+	for _, hook := range hooks {
+		gvk := hook.GetObjectKind().GroupVersionKind()
+		errs = append(errs, apply(ctx, c, hook, gvk.GroupVersion().String(), gvk.Kind))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, kind := range kinds {
+		if err := established(ctx, c, kind.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settings are those that differ from the defaults on one machine.
+func (l *layout) settings() []*corev1.ConfigMap {
+	named := func(name string, data map[string]string) *corev1.ConfigMap {
+		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: systemNamespace}, Data: data}
+	}
+	return []*corev1.ConfigMap{
+		named("config-domain", map[string]string{"localhost": ""}), // names under localhost are loopback everywhere
+		named("config-network", map[string]string{"external-port": strconv.Itoa(l.ports["gateway"])}),
+		named("config-autoscaler", map[string]string{"allow-zero-initial-scale": "true"}),
+	}
+}
+
+// apply is a server-side apply of a typed object.
+func apply(ctx context.Context, c client.Client, object client.Object, apiVersion, kind string) error {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", kind, object.GetName(), err)
+	}
+	delete(content, "status")
+	u := &unstructured.Unstructured{Object: content}
+	u.SetAPIVersion(apiVersion)
+	u.SetKind(kind)
+	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
+	if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), fieldOwner, client.ForceOwnership); err != nil {
+		return fmt.Errorf("install %s %s: %w", kind, object.GetName(), err)
+	}
+	return nil
+}
+
+func established(ctx context.Context, c client.Client, name string) error {
+	var kind apiextensionsv1.CustomResourceDefinition
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		if err := c.Get(ctx, client.ObjectKey{Name: name}, &kind); err != nil {
+			return false, err
+		}
+		for _, condition := range kind.Status.Conditions {
+			if condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("kind %s is not served: %w", name, err)
+	}
+	return nil
+}

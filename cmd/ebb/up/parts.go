@@ -1,0 +1,176 @@
+package up
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"ebb.dev/ebb/cmd/ebb/datadir"
+	"ebb.dev/ebb/cmd/ebb/supervise"
+)
+
+// Names of the parts, as lines, log files and `ebb status` show them.
+const (
+	partEtcd       = "etcd"
+	partAPIServer  = "kube-apiserver"
+	partKCM        = "kube-controller-manager"
+	partNode       = "node"
+	partRegistry   = "registry"
+	partController = "controller"
+	partActivator  = "activator"
+	partGateway    = "gateway"
+)
+
+func portRequests(o Options) []datadir.PortRequest {
+	gateway := datadir.PortRequest{Name: "gateway", Fixed: o.Port, Flag: "--port", Host: o.Address}
+	requests := []datadir.PortRequest{
+		gateway,
+		{Name: "internal"}, {Name: "registry", Remember: true}, {Name: "apiserver"}, {Name: "etcd"}, {Name: "etcd-peer", Remember: true},
+		{Name: "kubelet"}, {Name: "xds"}, {Name: "webhook"}, {Name: "controller-metrics"}, {Name: "activator"},
+		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"},
+	}
+	if !o.ThrowAway { // numbers that people know, where they are free
+		requests[1].Prefer, requests[2].Prefer = 8081, 5000
+	}
+	return requests
+}
+
+// layout is everything the parts have to be told.
+type layout struct {
+	dir      datadir.Dir
+	options  Options
+	programs programs
+	envoy    string
+	ports    map[string]int
+	newPeer  bool                                // etcd's stored peer URL is not the present one
+	ready    func(context.Context, string) error // asks the kube-apiserver for a path
+	nodeUp   func(context.Context) error
+}
+
+func (l *layout) at(port string) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(l.ports[port]))
+}
+
+func (l *layout) external() string {
+	return net.JoinHostPort(l.options.Address, strconv.Itoa(l.ports["gateway"]))
+}
+
+func (l *layout) spec(part, program string, ready func(context.Context) error, args ...string) supervise.Spec {
+	return supervise.Spec{Name: part, Path: program, Args: args, Log: l.dir.Log(part), Ready: ready}
+}
+
+func (l *layout) etcd() supervise.Spec {
+	client, peer := "http://"+l.at("etcd"), "http://"+l.at("etcd-peer")
+	s := l.spec(partEtcd, l.programs.kube, httpReady(client+"/health"),
+		"etcd", "--name=ebb", "--data-dir="+l.dir.Path("etcd"),
+		"--listen-client-urls="+client, "--advertise-client-urls="+client,
+		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=ebb="+peer,
+		"--log-level=warn", "--auto-compaction-mode=periodic", "--auto-compaction-retention=10m",
+		"--snapshot-count=10000", "--quota-backend-bytes=1073741824")
+	if l.newPeer {
+		s.Args = append(s.Args, "--force-new-cluster")
+	}
+	if l.options.ThrowAway {
+		s.Args = append(s.Args, "--unsafe-no-fsync")
+	}
+	s.Env = []string{"GOGC=50"}
+	return s
+}
+
+func (l *layout) apiserver() supervise.Spec {
+	p := l.dir.PKI
+	s := l.spec(partAPIServer, l.programs.kube, func(ctx context.Context) error { return l.ready(ctx, "/readyz") },
+		"kube-apiserver", "--etcd-servers=http://"+l.at("etcd"),
+		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", l.ports["apiserver"]),
+		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16",
+		"--tls-cert-file="+p("apiserver.crt"), "--tls-private-key-file="+p("apiserver.key"), "--client-ca-file="+p("ca.crt"),
+		"--kubelet-client-certificate="+p("kubelet-client.crt"), "--kubelet-client-key="+p("kubelet-client.key"),
+		"--kubelet-certificate-authority="+p("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
+		"--service-account-key-file="+p("sa.pub"), "--service-account-signing-key-file="+p("sa.key"),
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--authorization-mode=RBAC", "--profiling=false",
+		"--enable-priority-and-fairness=false", "--max-requests-inflight=0", "--max-mutating-requests-inflight=0")
+	s.Env = []string{"GOGC=40"}
+	s.Grace = 3 * time.Second // it waits for watches to end; etcd holds the state
+	return s
+}
+
+func (l *layout) kcm() supervise.Spec {
+	config := l.dir.PKI("kcm.kubeconfig")
+	s := l.spec(partKCM, l.programs.kube, nil,
+		"kube-controller-manager", "--kubeconfig="+config, "--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config,
+		"--secure-port=0", "--leader-elect=false", "--kube-api-qps=300", "--kube-api-burst=600", "--use-service-account-credentials=true",
+		"--service-account-private-key-file="+l.dir.PKI("sa.key"), "--root-ca-file="+l.dir.PKI("ca.crt"),
+		"--controllers=deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller,"+
+			"serviceaccount-controller,horizontal-pod-autoscaler-controller,resourcequota-controller,pod-garbage-collector-controller,"+
+			"root-ca-certificate-publisher-controller")
+	s.Env = []string{"GOGC=40"}
+	return s
+}
+
+func (l *layout) node() supervise.Spec {
+	p := l.dir.PKI
+	return l.spec(partNode, l.programs.node, l.nodeUp,
+		"--kubeconfig="+p("node.kubeconfig"), "--name="+nodeName, "--data="+l.dir.Path("node"), "--address=127.0.0.1", "--listen="+l.at("kubelet"),
+		"--tls-cert="+p("node-server.crt"), "--tls-key="+p("node-server.key"), "--client-ca="+p("ca.crt"),
+		"--shim="+l.programs.shim, "--isolation="+l.options.Isolation)
+}
+
+func (l *layout) registry() supervise.Spec {
+	return l.spec(partRegistry, l.programs.node, httpReady("http://"+l.at("registry")+"/v2/"),
+		"registry", "--listen="+l.at("registry"), "--data="+l.dir.Path("registry"))
+}
+
+func (l *layout) controller() supervise.Spec {
+	p := l.dir.PKI
+	args := []string{
+		"controller", "--kubeconfig=" + p("controller.kubeconfig"), "--namespace=" + systemNamespace,
+		"--xds-listen=" + l.at("xds"), "--tls-cert=" + p("mesh-controller.crt"), "--tls-key=" + p("mesh-controller.key"), "--tls-ca=" + p("mesh-ca.crt"),
+		"--webhook-listen=" + l.at("webhook"), "--webhook-cert=" + p("webhook.crt"), "--webhook-key=" + p("webhook.key"),
+		"--metrics-listen=" + l.at("controller-metrics"), "--activators=" + l.at("activator"), "--drain-address=" + l.at("activator-drain"),
+		"--http-listen=" + l.external(), "--http-internal-listen=" + l.at("internal"),
+		"--gateway-service=ebb-gateway-internal." + systemNamespace + ".svc.cluster.local", "--leader-elect=false",
+	}
+	if l.options.Verbose {
+		args = append(args, "--verbose")
+	}
+	return l.spec(partController, l.programs.ebb, httpReady("http://"+l.at("controller-metrics")+"/readyz"), args...)
+}
+
+func (l *layout) activator() supervise.Spec {
+	p := l.dir.PKI
+	return l.spec(partActivator, l.programs.ebb, httpReady("http://"+l.at("activator-metrics")+"/readyz"),
+		"activator", "--name=activator-0", "--listen="+l.at("activator"), "--drain-listen="+l.at("activator-drain"), "--control="+l.at("xds"),
+		"--tls-cert="+p("mesh-activator.crt"), "--tls-key="+p("mesh-activator.key"), "--tls-ca="+p("mesh-ca.crt"),
+		"--metrics-listen="+l.at("activator-metrics"))
+}
+
+func (l *layout) gateway() supervise.Spec {
+	s := l.spec(partGateway, l.envoy, httpReady("http://"+l.at("gateway-admin")+"/ready"),
+		"--config-path", l.dir.Path("envoy.yaml"), "--use-dynamic-base-id", "--log-level", "warning", "--concurrency", "2", "--drain-time-s", "1")
+	s.Grace = 2 * time.Second
+	return s
+}
+
+// httpReady asks once for 200.
+func httpReady(url string) func(context.Context) error {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
+	return func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answers %s", url, response.Status)
+		}
+		return nil
+	}
+}

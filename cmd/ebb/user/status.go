@@ -1,0 +1,218 @@
+package user
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/cmd/ebb/datadir"
+	"ebb.dev/ebb/cmd/ebb/output"
+)
+
+// Part is one process of an embedded platform.
+type Part struct {
+	Name   string `json:"name"`
+	PID    int    `json:"pid"`
+	State  string `json:"state"`
+	Memory int64  `json:"memory"` // resident, bytes
+}
+
+// PlatformStatus is what `ebb status` shows.
+type PlatformStatus struct {
+	Server     string          `json:"server"`
+	Version    string          `json:"version"`
+	Parts      []Part          `json:"parts,omitempty"`
+	Controller json.RawMessage `json:"controller,omitempty"`
+	Nodes      int             `json:"nodes"`
+	Services   int             `json:"services"`
+	NotReady   int             `json:"notReady"`
+	Pods       int             `json:"pods"`
+	Gateway    string          `json:"gateway,omitempty"`
+	Registry   string          `json:"registry,omitempty"`
+}
+
+// StatusCommand is `ebb status`.
+func StatusCommand() *cobra.Command {
+	var f Flags
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show the parts of the platform and whether they serve",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := f.Connect(cmd)
+			if err != nil {
+				return err
+			}
+			status, err := s.platformStatus(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return s.printStatus(status)
+		},
+	}
+	f.Add(cmd)
+	f.AddOutput(cmd)
+	return cmd
+}
+
+func (s *Session) platformStatus(ctx context.Context) (*PlatformStatus, error) {
+	version, err := s.Pods.Discovery().ServerVersion()
+	if err != nil {
+		return nil, s.explain(err, "the kube-apiserver")
+	}
+	st := &PlatformStatus{Server: s.Pods.CoreV1().RESTClient().Get().URL().Host, Version: version.GitVersion}
+	var services v1.ServiceList
+	if err := s.List(ctx, &services); err != nil {
+		return nil, s.explain(err, "list services")
+	}
+	st.Services = len(services.Items)
+	for i := range services.Items {
+		if !services.Items[i].Status.Conditions.Get(v1.ConditionReady).IsTrue() {
+			st.NotReady++
+		}
+	}
+	var nodes corev1.NodeList
+	if err := s.List(ctx, &nodes); err == nil {
+		st.Nodes = len(nodes.Items)
+	}
+	var pods corev1.PodList
+	if err := s.List(ctx, &pods); err == nil {
+		st.Pods = len(pods.Items)
+	}
+	if s.Local != nil {
+		st.Gateway, st.Registry = s.Local.Gateway, s.Local.Registry
+		st.Parts = parts(ctx, *s.Local)
+		if text, err := fetch(ctx, "http://"+s.Local.Controller+"/status"); err == nil && json.Valid(text) {
+			st.Controller = text
+		}
+	}
+	return st, nil
+}
+
+// parts looks at the processes of a platform that runs here.
+func parts(ctx context.Context, running datadir.Running) []Part {
+	ready := map[string]string{"controller": running.Controller, "activator": running.Activator}
+	var all []Part
+	for name, pid := range running.Parts {
+		part := Part{Name: name, PID: pid, State: "running", Memory: resident(pid)}
+		if pid == 0 || part.Memory == 0 {
+			part.State = "not running"
+		} else if address := ready[name]; address != "" {
+			part.State = "ready"
+			if _, err := fetch(ctx, "http://"+address+"/readyz"); err != nil {
+				part.State = "not ready: " + err.Error()
+			}
+		}
+		all = append(all, part)
+	}
+	slices.SortFunc(all, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// resident memory of a process in bytes, from /proc; 0 when there is none.
+func resident(pid int) int64 {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s", response.Status, strings.TrimSpace(string(text)))
+	}
+	return text, err
+}
+
+func (s *Session) printStatus(st *PlatformStatus) error {
+	switch s.Format {
+	case output.JSON, output.YAML:
+		return output.WriteObject(s.Out, s.Format, st)
+	case output.Name:
+		for _, p := range st.Parts {
+			fmt.Fprintln(s.Out, p.Name)
+		}
+		return nil
+	}
+	services := fmt.Sprintf("%d", st.Services)
+	if st.NotReady > 0 {
+		services += fmt.Sprintf(" (%d not ready: `ebb list -A`)", st.NotReady)
+	}
+	gateway := st.Gateway
+	if gateway != "" {
+		gateway = "http://NAME.NAMESPACE.localhost" + portOf(gateway)
+	}
+	if err := output.WriteFields(s.Out, [][2]string{
+		{"Kubernetes", st.Version + " at " + st.Server},
+		{"Services at", gateway},
+		{"Registry", st.Registry},
+		{"Services", services},
+		{"Pods", strconv.Itoa(st.Pods)},
+		{"Nodes", strconv.Itoa(st.Nodes)},
+		{"Controller", controllerSummary(st.Controller)},
+	}); err != nil {
+		return err
+	}
+	if len(st.Parts) == 0 {
+		return nil
+	}
+	fmt.Fprintln(s.Out)
+	return output.WriteTable(s.Out, s.Format, []output.Column[Part]{
+		{Title: "PART", Value: func(p Part) string { return p.Name }},
+		{Title: "STATE", Value: func(p Part) string { return p.State }},
+		{Title: "PID", Value: func(p Part) string { return strconv.Itoa(p.PID) }},
+		{Title: "MEMORY", Value: func(p Part) string { return fmt.Sprintf("%d MB", p.Memory>>20) }},
+	}, st.Parts)
+}
+
+func portOf(address string) string {
+	if i := strings.LastIndexByte(address, ':'); i >= 0 && address[i:] != ":80" {
+		return address[i:]
+	}
+	return ""
+}
+
+// controllerSummary shows the top-level numbers and words of the controller's own status.
+func controllerSummary(text json.RawMessage) string {
+	var fields map[string]any
+	if json.Unmarshal(text, &fields) != nil {
+		return ""
+	}
+	var shown []string
+	for key, value := range fields {
+		switch value.(type) {
+		case float64, string, bool:
+			shown = append(shown, fmt.Sprintf("%s %v", key, value))
+		}
+	}
+	slices.Sort(shown)
+	return strings.Join(shown, ", ")
+}
