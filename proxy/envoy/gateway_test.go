@@ -43,13 +43,18 @@ type cluster struct {
 // startGateway serves one Route with these hosts.
 func startGateway(t *testing.T, hosts []ir.VirtualHost, clusters ...cluster) *gateway {
 	t.Helper()
+	return startGatewayAt(t, netip.MustParseAddrPort("127.0.0.1:0"), hosts, clusters...)
+}
+
+func startGatewayAt(t *testing.T, address netip.AddrPort, hosts []ir.VirtualHost, clusters ...cluster) *gateway {
+	t.Helper()
 	g := &gateway{dir: t.TempDir()}
 	route := ir.Route{Name: "route/test/test/1", Owner: "Route/test/test", Hosts: hosts}
 
 	var listeners []proto.Message
 	for _, audience := range []ir.Audience{ir.External, ir.Internal} {
 		l, err := envoy.Listener(ir.Listener{
-			Name: string(audience), Audience: audience, Address: netip.MustParseAddrPort("127.0.0.1:0"),
+			Name: string(audience), Audience: audience, Address: address,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -140,4 +141,21 @@ func TestHostsAndHeaders(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestForwardedIPv6 needs the IPv6 loopback.
+func TestForwardedIPv6(t *testing.T) {
+	probe, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 here: ", err)
+	}
+	probe.Close()
+	const name = "rev/test/web/1"
+	g := startGatewayAt(t, netip.MustParseAddrPort("[::1]:0"),
+		[]ir.VirtualHost{host("web", ir.Backend{Cluster: name, Weight: 100})},
+		cluster{name: name, protocol: ir.HTTP1, pods: pods(reporting(t))})
+	s := decodeSeen(t, ask(t, g.client(t, g.external), "GET", "http://web.test/", nil))
+	if got := s.Header.Get("Forwarded"); !strings.HasPrefix(got, `for="[::1]:`) {
+		t.Errorf("Forwarded is %q", got)
+	}
 }

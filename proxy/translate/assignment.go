@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
+	corev1 "k8s.io/api/core/v1"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"

@@ -1,0 +1,189 @@
+package envoy_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/proto"
+
+	"ebb.dev/ebb/proxy/envoy"
+	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/xds"
+	"ebb.dev/ebb/test/envoytest"
+)
+
+// TestControlPlane starts Envoy with the real bootstrap against the real discovery
+// server over mutual TLS: Routes are loaded when they are first asked for, and again after
+// they were taken back.
+func TestControlPlane(t *testing.T) {
+	files, serverTLS := certificates(t)
+	subscribed := make(chan string, 100)
+	server := xds.New(xds.Options{OnSubscribe: func(_, name string, on bool) {
+		subscribed <- fmt.Sprint(name, " ", on)
+	}})
+	t.Cleanup(server.Close)
+	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(serverTLS)))
+	server.Register(g)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = g.Serve(l) }()
+	t.Cleanup(g.Stop)
+
+	resource := func(name string, m proto.Message, err error, options ...xds.ResourceOption) *xds.Resource {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := xds.NewResource(name, m, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	var resources []*xds.Resource
+	listener, err := envoy.Listener(ir.Listener{Name: "external", Address: netip.MustParseAddrPort("127.0.0.1:0"), Audience: ir.External})
+	resources = append(resources, resource("external", listener, err))
+	scopesOf := func(r ir.Route, generation string) []*xds.Resource {
+		scopes, err := envoy.Scopes(r, generation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var made []*xds.Resource
+		for _, s := range scopes {
+			made = append(made, resource(s.Name, s, nil))
+		}
+		return made
+	}
+	var routes []ir.Route
+	for i := range 3 {
+		name := fmt.Sprint("s", i)
+		c := ir.RevisionCluster("default", name, "u")
+		r := ir.Route{Name: "route/default/" + name + "/u", Hosts: []ir.VirtualHost{host(name, ir.Backend{Cluster: c, Weight: 100})}}
+		routes = append(routes, r)
+		cds, err := envoy.Cluster(ir.Cluster{Name: c, Protocol: ir.HTTP1})
+		eds, errEDS := envoy.ClusterLoadAssignment(cluster{name: c, behind: pods(named(t, name))}.endpoints())
+		endpoints := resource(c, eds, errEDS, xds.AsLazy())
+		cl := resource(c, cds, err, xds.AsLazy(), xds.WithNeeds(endpoints.Key))
+		rds, err := envoy.RouteConfiguration(r)
+		resources = append(resources, endpoints, cl, resource(r.Name, rds, err, xds.AsLazy(), xds.WithNeeds(cl.Key)))
+		resources = append(resources, scopesOf(r, "0")...)
+	}
+	server.Update(resources, nil)
+	server.Open()
+
+	bootstrap, err := envoy.Bootstrap(envoy.BootstrapConfig{
+		NodeID: "gateway-0", Controller: l.Addr().String(), Admin: "127.0.0.1:0", TLS: files,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := envoytest.Start(t, bootstrap)
+	e.AwaitReady(t)
+	gw := &gateway{Envoy: e, external: e.Listener(t, "external")}
+	c := gw.client(t, gw.external)
+	// The request that loads a Route may have a body of any size, which waits for the Route.
+	for i, size := range []int{100 << 10, 20 << 20} {
+		body := io.MultiReader(bytes.NewReader(make([]byte, size))) // without a length
+		if a := ask(t, c, "POST", fmt.Sprintf("http://s%d.test/", i), body); a.status != 200 {
+			t.Errorf("first request of s%d, with %d bytes: %d %q", i, size, a.status, a.body)
+		}
+	}
+	for range 2 {
+		for i := range routes {
+			want := fmt.Sprint("s", i)
+			if a := ask(t, c, "GET", "http://"+want+".test/", nil); a.status != 200 || a.body != want {
+				t.Fatalf("%s: %d %q", want, a.status, a.body)
+			}
+		}
+	}
+	// Taken back: the scopes of the next generation have the same keys and arrive in the
+	// response that removes the old ones.
+	for generation := range 5 {
+		var gone []xds.Key
+		for _, s := range scopesOf(routes[0], fmt.Sprint(generation)) {
+			gone = append(gone, s.Key)
+		}
+		again := scopesOf(routes[0], fmt.Sprint(generation+1))
+		server.Update(again, gone)
+		off := routes[0].Name + " false"
+		for deadline := time.After(30 * time.Second); ; {
+			var change string
+			select {
+			case change = <-subscribed:
+			case <-deadline:
+				t.Fatalf("generation %d: Envoy did not let go of %s", generation, routes[0].Name)
+			}
+			if change == off {
+				break
+			}
+		}
+		if a := ask(t, c, "GET", "http://s0.test/", nil); a.status != 200 || a.body != "s0" {
+			t.Fatalf("generation %d: %d %q", generation, a.status, a.body)
+		}
+	}
+}
+
+// certificates makes a CA and one certificate for both sides.
+func certificates(t *testing.T) (*envoy.BootstrapTLS, *tls.Config) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	dir := t.TempDir()
+	files := &envoy.BootstrapTLS{
+		CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), CAFile: filepath.Join(dir, "ca.crt"),
+	}
+	for path, text := range map[string][]byte{files.CertFile: certPEM, files.CAFile: certPEM, files.KeyFile: keyPEM} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorities := x509.NewCertPool()
+	authorities.AppendCertsFromPEM(certPEM)
+	return files, &tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authorities,
+		MinVersion: tls.VersionTLS13,
+	}
+}
