@@ -117,12 +117,14 @@ func (p *reporter) stream(ctx context.Context) error {
 	interval, said := defaultReportInterval, time.Now()
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
+	asked := false // a response is to be answered with a report, also with an empty one
 	for {
 		var stats []*endpointv3.ClusterStats
 		select {
 		case err := <-broken:
 			return err
 		case interval = <-intervals:
+			asked = true
 			timer.Reset(max(0, interval-time.Since(said)))
 			continue
 		case <-p.wake:
@@ -132,10 +134,10 @@ func (p *reporter) stream(ctx context.Context) error {
 		case <-timer.C:
 			timer.Reset(interval)
 			stats = p.all()
-			if len(stats) == 0 && time.Since(said) < heartbeat {
+			if len(stats) == 0 && !asked && time.Since(said) < heartbeat {
 				continue
 			}
-			said = time.Now()
+			said, asked = time.Now(), false
 		case <-ctx.Done():
 			_ = s.Send(&loadv3.LoadStatsRequest{ClusterStats: p.all()})
 			return s.CloseSend()

@@ -252,6 +252,25 @@ func TestAwaitIdle(t *testing.T) {
 	}
 }
 
+func TestPokeNamesOnlySome(t *testing.T) {
+	rec := &record{c: make(chan struct{}, 1)}
+	s, conn := serve(t, Options{Sink: rec})
+	pod := netip.MustParseAddrPort("10.0.0.1:8080")
+	a := connect(t, conn, "act", NodeActivator)
+	a.set(stats("c", 0, pod.String(), 2, 2))
+	rec.wait(t, "c", func(o Observation) bool { return o.Cluster == "c" && o.InFlight == 2 })
+	a.set(stats("other", 0, "10.0.0.7:8080", 1, 1))
+	rec.wait(t, "other", func(o Observation) bool { return o.Cluster == "other" })
+	if n, _ := s.InFlight("c", pod); n != 2 {
+		t.Fatalf("in flight %d after a report about another cluster, want 2", n)
+	}
+	a.set(stats("c", 0, pod.String(), 0, 0))
+	rec.wait(t, "zeros", func(o Observation) bool { return o.Cluster == "c" && o.InFlight == 0 })
+	if n, _ := s.InFlight("c", pod); n != 0 {
+		t.Fatalf("in flight %d after zeros", n)
+	}
+}
+
 func TestLostReporter(t *testing.T) {
 	rec := &record{c: make(chan struct{}, 1)}
 	s, conn := serve(t, Options{Sink: rec, Forget: 200 * time.Millisecond})

@@ -290,6 +290,7 @@ func (s *Server) AwaitIdle(ctx context.Context, cluster string, pods []netip.Add
 	}
 	for sess := range s.sessions {
 		w.pending[sess] = struct{}{}
+		sess.nudge()
 	}
 	var settle <-chan time.Time
 	if !s.seen {

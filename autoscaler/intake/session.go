@@ -24,6 +24,7 @@ type session struct {
 	node  node
 	kind  Kind
 	known bool // the first message was read
+	quiet bool // the last report was an activator's with nothing in it
 	gone  bool
 	busy  map[string]*load
 	gen   uint64 // number of the report
@@ -39,6 +40,8 @@ type session struct {
 	er   endpointReport
 	obs  []Observation
 	used []string
+	// named: the report names a cluster
+	named bool
 }
 
 // load is what a reporter has on one cluster.
@@ -128,6 +131,9 @@ func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStats
 			return stream.Context().Err()
 		case <-reports:
 			due = time.Now().Add(interval)
+			if sess.isQuiet() {
+				continue // an idle activator says so once a second by itself
+			}
 		case <-sess.nudges:
 			if due.IsZero() {
 				continue // its first message is not here yet
@@ -158,6 +164,13 @@ func (sess *session) isGateway() bool {
 	return sess.kind == Gateway
 }
 
+func (sess *session) isQuiet() bool {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.quiet
+}
+
+// nudge makes the session send its reporter a response soon; an activator answers with a report.
 func (sess *session) nudge() {
 	select {
 	case sess.nudges <- struct{}{}:
@@ -170,7 +183,7 @@ func (sess *session) report(msg []byte, now time.Time) error {
 	s := sess.s
 	sess.mu.Lock()
 	sess.gen++
-	sess.obs, sess.used = sess.obs[:0], sess.used[:0]
+	sess.obs, sess.used, sess.named = sess.obs[:0], sess.used[:0], false
 	sess.prev, sess.last = sess.last, now
 	sess.prevSeq, sess.lastSeq = sess.lastSeq, sess.sentSeq
 	number := sess.gen
@@ -199,19 +212,22 @@ func (sess *session) report(msg []byte, now time.Time) error {
 		return err
 	}
 	sess.known = true
-	for name, l := range sess.busy {
-		if l.gen != sess.gen {
-			sess.obs = append(sess.obs, Observation{Cluster: name, Reporter: sess.node.id, Kind: sess.kind, From: l.end, To: now})
-			delete(sess.busy, name)
+	if sess.kind == Gateway {
+		// What a gateway does not name is idle. An activator says so, and names only some clusters when it pokes.
+		for name, l := range sess.busy {
+			if l.gen != sess.gen {
+				sess.ended(name, l, now)
+			}
 		}
 	}
+	sess.quiet = sess.kind == Activator && number > 1 && !sess.named
 	sess.mu.Unlock()
 
-	switch number {
-	case 1:
+	if number == 1 {
 		s.arrived(sess, now)
-	case 2: // a stream's first message has no load in it
-		s.replace(sess, now)
+	}
+	if number == 2 || number == 1 && sess.kind == Activator {
+		s.replace(sess, now) // the first message of a gateway has no load in it yet
 	}
 	if len(sess.obs) > 0 && s.opt.Sink != nil {
 		s.opt.Sink.Observe(sess.obs)
@@ -223,6 +239,7 @@ func (sess *session) report(msg []byte, now time.Time) error {
 
 // cluster takes in one ClusterStats.
 func (sess *session) cluster(msg []byte, now time.Time) error {
+	sess.named = true
 	c := &sess.cr
 	if err := c.parse(msg); err != nil {
 		return err
@@ -276,6 +293,9 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 		}
 	}
 	if l == nil {
+		if l := sess.busy[string(c.name)]; l != nil && sess.kind == Activator {
+			sess.ended(l.name, l, now)
+		}
 		return nil
 	}
 	l.gen, l.end = sess.gen, now
@@ -283,6 +303,12 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 	sess.obs = append(sess.obs, o)
 	sess.used = append(sess.used, o.Cluster)
 	return nil
+}
+
+// ended notes that the reporter has nothing on a cluster any more.
+func (sess *session) ended(name string, l *load, now time.Time) {
+	sess.obs = append(sess.obs, Observation{Cluster: name, Reporter: sess.node.id, Kind: sess.kind, From: l.end, To: now})
+	delete(sess.busy, name)
 }
 
 // address interns what endpoints are called on the wire.
@@ -409,8 +435,11 @@ func (s *Server) check(sess *session, now time.Time) {
 		sess.mu.Lock()
 		idle := sess.idle(w, now)
 		sess.mu.Unlock()
-		if idle {
+		switch {
+		case idle:
 			s.settle(w, sess)
+		case sess.kind == Activator:
+			sess.nudge()
 		}
 	}
 }
@@ -418,12 +447,21 @@ func (s *Server) check(sess *session, now time.Time) {
 // idle says whether the last report is proof that w's pods are idle on this reporter: its period began after
 // the call, and the list it was made for held the cluster.
 func (sess *session) idle(w *waiter, now time.Time) bool {
-	if sess.prev.Before(w.begun) || now.Sub(w.begun) < sess.s.opt.MinInterval {
-		return false
-	}
 	c := sess.busy[w.cluster]
+	switch {
+	case sess.kind == Activator:
+		// It may be a poke, which names only some clusters; but while it has anything it reports all of it within the
+		// longest interval.
+		if now.Sub(w.begun) < sess.s.opt.MaxInterval+coalesce {
+			return false
+		}
+	case sess.prev.Before(w.begun) || now.Sub(w.begun) < sess.s.opt.MinInterval:
+		return false
+	case c == nil:
+		return sess.prevSeq >= w.seq
+	}
 	if c == nil {
-		return sess.kind == Activator || sess.prevSeq >= w.seq
+		return true
 	}
 	for _, p := range w.pods {
 		for i := range c.pods {
