@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	ondemand "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -175,6 +177,23 @@ type plane struct {
 	world []*xds.Resource
 	*xds.Server
 	grpc *grpc.Server
+	mute atomic.Bool // endpoints are lost on the way
+}
+
+func (p *plane) intercept(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+	return h(srv, muted{ss, p})
+}
+
+type muted struct {
+	grpc.ServerStream
+	p *plane
+}
+
+func (m muted) SendMsg(x any) error {
+	if m.p.mute.Load() && x.(*discovery.DeltaDiscoveryResponse).TypeUrl == xds.EndpointType {
+		return nil
+	}
+	return m.ServerStream.SendMsg(x)
 }
 
 func (p *plane) start(o xds.Options) {
@@ -192,7 +211,7 @@ func (p *plane) start(o xds.Options) {
 		p.t.Fatal(err)
 	}
 	p.addr = l.Addr().String()
-	p.Server, p.grpc = xds.New(o), grpc.NewServer(xds.GRPCOptions()...)
+	p.Server, p.grpc = xds.New(o), grpc.NewServer(append(xds.GRPCOptions(), grpc.StreamInterceptor(p.intercept))...)
 	p.Register(p.grpc)
 	p.Update(p.world, nil)
 	p.Open()
@@ -553,5 +572,42 @@ func TestEnvoyRearm(t *testing.T) {
 		n := l.asked.Load()
 		until(t, "requests", func() bool { return l.asked.Load() > n+20 })
 	}
+	l.none(t)
+}
+
+// TestEnvoyHalfSent: the server dies after it sent a changed cluster and before its
+// endpoints. Envoy would let that cluster warm for ever.
+func TestEnvoyHalfSent(t *testing.T) {
+	p := &plane{t: t}
+	p.world = append([]*xds.Resource{theListener(t), theScope(t, "s", "a.test", "r"), theRoute(t, "r", "c")}, theCluster(t, "c", upstream(t, "a"))...)
+	p.start(xds.Options{})
+	e, to := p.envoy()
+	l := startLoad(t, to, "a.test")
+	until(t, "the first request", func() bool { return typeInfo(p.Server, xds.RouteType).Acked == 1 })
+	warming := func() string {
+		resp, err := http.Get(e.Admin + "/stats?filter=cluster_manager.warming_clusters")
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return strings.TrimSpace(string(b))
+	}
+	changed := theCluster(t, "c", upstream(t, "a"))
+	changed[0] = must2(t)(xds.NewResource("c", &cluster.Cluster{
+		Name: "c", ConnectTimeout: durationpb.New(2 * time.Second),
+		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
+		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: ads()},
+	}, xds.AsLazy(), xds.WithNeeds(xds.Key{Type: xds.EndpointType, Name: "c"})))
+	changed[1] = p.world[4] // the endpoints are the same
+	p.mute.Store(true)
+	p.Update(changed, nil)
+	until(t, "the cluster to warm", func() bool { return warming() == "cluster_manager.warming_clusters: 1" })
+	p.kill()
+	p.mute.Store(false)
+	p.world = append(p.world[:3:3], changed...)
+	p.start(xds.Options{})
+	until(t, "the cluster to be warm", func() bool { return warming() == "cluster_manager.warming_clusters: 0" })
+	until(t, "its acknowledgement", func() bool { return typeInfo(p.Server, xds.ClusterType).Acked == 1 })
 	l.none(t)
 }

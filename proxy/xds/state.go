@@ -43,6 +43,14 @@ func (s *Server) State(owner string) OwnerState {
 	o := OwnerState{Gateways: s.gateways}
 	pending := map[*stream]struct{}{}
 	for e := range s.owners[owner] {
+		if e.kind.wildcard && !e.res.Lazy {
+			// A gateway that has only just connected has not asked for it yet.
+			for st := range s.streams {
+				if st.role == Gateway && e.items[st] == nil {
+					pending[st] = struct{}{}
+				}
+			}
+		}
 		for st, it := range e.items {
 			if st.role != Gateway {
 				continue
