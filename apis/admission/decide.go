@@ -82,6 +82,8 @@ func mutate(r *review, st *settings.Settings) ([]jsonpatch.Operation, error) {
 			}
 			patch = append(patch, op)
 		}
+		// A manifest that says less than what is stored may say the same.
+		r.changed = r.create || !equality.Semantic.DeepEqual(specOf(r.old), specOf(r.next))
 	}
 	if !stamped(r.next) {
 		return patch, nil

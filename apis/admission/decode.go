@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -73,7 +74,7 @@ func decode(kind metav1.GroupVersionKind, raw []byte) (o object, unknown field.E
 	}
 	strict, err := kjson.UnmarshalStrict(raw, o)
 	if err != nil {
-		return nil, nil, fmt.Errorf("not a %s: %w", kind.Kind, err)
+		return nil, nil, wrongType(kind, raw, err)
 	}
 	for _, e := range strict {
 		if len(unknown) == maxUnknown {
@@ -82,6 +83,39 @@ func decode(kind metav1.GroupVersionKind, raw []byte) (o object, unknown field.E
 		unknown = append(unknown, explain(reflect.TypeOf(o), e))
 	}
 	return o, unknown, nil
+}
+
+// typeError is a field that holds another kind of JSON than it should.
+type typeError struct{ wrong *field.Error }
+
+func (e typeError) Error() string { return e.wrong.Error() }
+
+// wrongType says which field cannot be decoded, without the names of Go's embedded types.
+func wrongType(kind metav1.GroupVersionKind, raw []byte, err error) error {
+	var mistyped *json.UnmarshalTypeError
+	// The strict decoder keeps its error type to itself; the standard one fails likewise.
+	again, _ := newObject(kind)
+	if !errors.As(json.Unmarshal(raw, again), &mistyped) {
+		return fmt.Errorf("not a %s: %w", kind.Kind, err)
+	}
+	var path []string
+	for part := range strings.SplitSeq(mistyped.Field, ".") {
+		if part != "" && (part[0] < 'A' || part[0] > 'Z') {
+			path = append(path, part)
+		}
+	}
+	want := "an object"
+	switch t := plain(mistyped.Type); t.Kind() {
+	case reflect.Slice:
+		want = "a list"
+	case reflect.String:
+		want = "a string"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		want = "a whole number"
+	}
+	return typeError{field.TypeInvalid(field.NewPath(strings.Join(path, ".")), field.OmitValueType{}, fmt.Sprintf("is a JSON %s and must be %s", mistyped.Value, want))}
 }
 
 // explain turns an error of the strict decoder into one that says what was probably meant.

@@ -34,7 +34,7 @@ func Mutator(store *settings.Store) admission.Handler {
 		r, err := read(&req.AdmissionRequest)
 		switch {
 		case err != nil:
-			return unreadable(err)
+			return unreadable(&req, err)
 		case r == nil:
 			return admission.Allowed("")
 		case len(r.unknown) > 0:
@@ -54,7 +54,7 @@ func Validator(store *settings.Store) admission.Handler {
 		r, err := read(&req.AdmissionRequest)
 		switch {
 		case err != nil:
-			return unreadable(err)
+			return unreadable(&req, err)
 		case r == nil:
 			return admission.Allowed("")
 		}
@@ -69,7 +69,11 @@ func Validator(store *settings.Store) admission.Handler {
 	})
 }
 
-func unreadable(err error) admission.Response {
+func unreadable(req *admission.Request, err error) admission.Response {
+	var mistyped typeError
+	if errors.As(err, &mistyped) {
+		return refused(req, field.ErrorList{mistyped.wrong})
+	}
 	if errors.Is(err, errUnknownKind) {
 		return admission.Errored(http.StatusNotFound, err)
 	}
