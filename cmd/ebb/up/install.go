@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"ebb.dev/ebb/apis/serving"
+	"ebb.dev/ebb/config"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 // install puts what Ebb needs into the kube-apiserver: its kinds, its namespace, its
 // settings and its admission. Whatever is there already is brought up to date.
 func (l *layout) install(ctx context.Context, c client.Client) error {
-	kinds, err := crds()
+	kinds, err := config.CRDs()
 	if err != nil {
 		return err
 	}
@@ -43,9 +44,7 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 	if err != nil {
 		return err
 	}
-	hooks, err := admission("https://"+l.at("webhook"), bundle)
-	errs = append(errs, err)
-	for _, hook := range hooks {
+	for _, hook := range admissionHooks("https://"+l.at("webhook"), bundle) {
 		gvk := hook.GetObjectKind().GroupVersionKind()
 		errs = append(errs, apply(ctx, c, hook, gvk.GroupVersion().String(), gvk.Kind))
 	}
