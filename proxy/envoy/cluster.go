@@ -26,8 +26,8 @@ const (
 	breaker              = 100_000
 	minRetryConcurrency  = 100
 	failuresUntilEjected = 5
-	ejection             = 5 * time.Second
-	maxEjection          = 30 * time.Second
+	ejection             = time.Second
+	maxEjection          = 2 * time.Second
 	// Below one of one: the last endpoint of a cluster, the activator of a revision
 	// at zero, is never ejected.
 	maxEjectionPercent = 50
@@ -69,7 +69,8 @@ func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 
 // outlierDetection takes an endpoint out for a while that cannot be reached: every
 // request that picks a dead node waits for the whole connect timeout before its retry.
-// What the application answers is its own affair and never ejects it.
+// What the application answers is its own affair and never ejects it. It is short,
+// because while everything is down the activators may be ejected too.
 func outlierDetection() *clusterv3.OutlierDetection {
 	return &clusterv3.OutlierDetection{
 		SplitExternalLocalOriginErrors:         true,

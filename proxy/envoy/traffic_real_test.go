@@ -380,3 +380,49 @@ func TestDraining(t *testing.T) {
 	mark(ir.Healthy, ir.Draining)
 	only("first")
 }
+
+// TestActivatorComesBack: however often nobody could be reached, the activator serves
+// again with the first request after it is back. Only among many endpoints that are all down may
+// it be ejected like them, and then for a second or two.
+func TestActivatorComesBack(t *testing.T) {
+	for title, down := range map[string]int{"at zero": 0, "beside a pod that is down": 1, "beside five": 5} {
+		t.Run(title, func(t *testing.T) {
+			const name = "rev/t/back/1"
+			activator := refusing(t)
+			world := cluster{name: name, protocol: ir.HTTP1, behind: pods(activator)}
+			for range down {
+				world.pods = append(world.pods, refusing(t))
+			}
+			g := startGateway(t, []ir.VirtualHost{host("back", ir.Backend{Cluster: name, Weight: 100})}, world)
+			c := g.client(t, g.external)
+			for range 50 {
+				if a := ask(t, c, "GET", "http://back.test/", nil); a.status != 503 {
+					t.Fatalf("with nobody there: status %d", a.status)
+				}
+			}
+			l, err := net.Listen("tcp", activator.String())
+			if err != nil {
+				t.Skip("the port was taken meanwhile: ", err)
+			}
+			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = io.WriteString(w, "back")
+			})}
+			go func() { _ = server.Serve(l) }()
+			t.Cleanup(func() { _ = server.Close() })
+			if down > 1 {
+				eventually(t, "the activator", func() error {
+					a, err := tryAsk(c, "GET", "http://back.test/", nil)
+					if err == nil && a.status != 200 {
+						err = fmt.Errorf("status %d", a.status)
+					}
+					return err
+				})
+			}
+			for i := range 20 {
+				if a := ask(t, c, "GET", "http://back.test/", nil); a.status != 200 {
+					t.Fatalf("request %d after it was back: status %d: %s", i, a.status, a.body)
+				}
+			}
+		})
+	}
+}
