@@ -40,6 +40,9 @@ type Envoy struct {
 // Envoy's log is shown.
 func Start(t testing.TB, bootstrap []byte, args ...string) *Envoy {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a real Envoy, which -short leaves out")
+	}
 	binary, err := Find()
 	if errors.Is(err, ErrNotFound) {
 		t.Skip(err)
