@@ -40,7 +40,7 @@ ebb: ## Build bin/ebb
 
 .PHONY: kube
 kube: ## Build the control plane and the node of the embedded default (bin/ebb-kube, ebb-node, ebb-shim)
-	@$(MAKE) -C local build BIN=$(BIN)
+	@local/build.sh $(BIN)
 
 .PHONY: envoy
 envoy: ebb ## Fetch Envoy, unless $$ENVOY or the PATH has one

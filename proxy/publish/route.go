@@ -56,8 +56,9 @@ func (p *Publisher) publishRoute(name types.NamespacedName) {
 		p.routes[name] = entry
 	}
 	entry.source = object
-	if entry.problem = p.translateRoute(name, entry); entry.problem != nil {
-		p.opts.Logger.Warn("route is not published", "route", name, "error", entry.problem)
+	entry.problem = p.translateRoute(name, entry)
+	if entry.problem != nil && !errors.Is(entry.problem, errNoTraffic) {
+		p.opts.Logger.Warn("route is not published; what was published before goes on", "route", name, "error", entry.problem)
 	}
 	p.events.add(name)
 }

@@ -67,7 +67,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	scaling := &autoscaler.Reconciler{
 		Client:   mgr.GetClient(),
 		Scaler:   scaler,
-		Settings: scalingSettings(store),
+		Settings: autoscaler.FromStore(store),
 		Changed:  store.Subscribe(),
 	}
 	for _, add := range []func() error{
