@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of the server. Types that are no known Envoy type are counted under
-// their own last part too: clients may invent them, so they are "other".
+// metrics of the server. Types that are not in kind.go are counted as "other":
+// clients may invent names.
 type metrics struct {
 	streams   *prometheus.GaugeVec
 	responses *prometheus.CounterVec

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,7 +171,7 @@ func (st *stream) subscribe(c *channel, req *discovery.DeltaDiscoveryRequest) er
 		held = req.GetInitialResourceVersions()
 		wild = c.kind.wildcard && len(req.GetResourceNamesSubscribe()) == 0
 		if c.kind.wildcard && !wild {
-			st.byName = st.byName || !contains(req.GetResourceNamesSubscribe(), "*")
+			st.byName = st.byName || !slices.Contains(req.GetResourceNamesSubscribe(), "*")
 		}
 		switch c.kind.url {
 		case ClusterType:
@@ -351,13 +352,4 @@ func truncate(text string) string {
 		return strings.ToValidUTF8(text, "\uFFFD")
 	}
 	return strings.ToValidUTF8(text[:maxRejectText], "") + "…"
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }

@@ -28,7 +28,10 @@ type Resource struct {
 	// another replica and after a restart.
 	Version string
 	// Needs are the resources that must be usable on a stream before this one
-	// is sent there. For a cluster: the key of its ClusterLoadAssignment.
+	// is sent there. For a cluster: the key of its ClusterLoadAssignment. For a
+	// scope: the key of its RouteConfiguration; types that clients ask for by
+	// name are not waited for, but the scope is not replaced or removed while a
+	// stream loads what it leads to.
 	Needs []Key
 	// Lazy resources are sent on a wildcard subscription only while something
 	// wanted on that stream needs them.
