@@ -18,15 +18,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/configuration"
@@ -42,6 +45,7 @@ type platform struct {
 	client.Client
 	registry string // host:port, holding app:v1 and app:v2
 	gateways *gateways
+	store    *settings.Store
 }
 
 func start(t *testing.T) *platform {
@@ -55,12 +59,12 @@ func start(t *testing.T) *platform {
 	if err := v1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: scheme, Cache: ofRevisions(), Metrics: metricsserver.Options{BindAddress: "0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	store := settings.NewStore()
-	p := &platform{gateways: &gateways{states: map[string]state{}, changes: make(chan event.GenericEvent, 100)}, registry: images(t)}
+	p := &platform{store: store, gateways: &gateways{states: map[string]state{}, changes: make(chan event.GenericEvent, 100)}, registry: images(t)}
 	for _, err := range []error{
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: store}),
 		service.Add(mgr, service.Options{}),
@@ -93,6 +97,15 @@ func start(t *testing.T) *platform {
 		return nil
 	})
 	return p
+}
+
+// ofRevisions keeps in the cache what the product keeps: of Deployments and pods only those of Revisions.
+func ofRevisions() cache.Options {
+	labelled, err := labels.Parse(serving.RevisionLabel)
+	if err != nil {
+		panic(err)
+	}
+	return cache.Options{ByObject: map[client.Object]cache.ByObject{&appsv1.Deployment{}: {Label: labelled}, &corev1.Pod{}: {Label: labelled}}}
 }
 
 // images serves an OCI registry with app:v1 and app:v2 until the test ends.

@@ -238,6 +238,14 @@ func notOwned(t *testing.T, p *platform, ns string) {
 	eventually(t, p, &v1.Route{}, ns, "core", "it says so", func(r *v1.Route) string {
 		return says(r.Status.Conditions, v1.RouteIngressReady, no, v1.ReasonNotOwned, "core")
 	})
+	foreign := p.service(ns, "x", "app:v1").Spec.Template.Spec.PodSpec
+	selector := map[string]string{"foreign": "yes"}
+	p.create(t, &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "taken-00001-deployment"}, Spec: appsv1.DeploymentSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: selector},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: selector}, Spec: foreign},
+	}})
+	p.create(t, p.service(ns, "taken", "app:v1"))
+	failsWith(t, p, ns, "taken", v1.ReasonNotOwned, "taken-00001-deployment")
 	if err := p.Delete(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "core"}}); err != nil {
 		t.Fatal(err)
 	}

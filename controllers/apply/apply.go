@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -41,6 +42,23 @@ func Object(ctx context.Context, c client.Client, manager string, want, seen cli
 	}
 	stored, err := send(ctx, c, manager, content)
 	return err == nil && (isNil(seen) || stored.GetResourceVersion() != seen.GetResourceVersion()), err
+}
+
+// Read reads an object by the key of into from the cache and, where it is not there,
+// from the API server itself: what is about to be created may have been, by another, or
+// be outside what the cache holds. It returns false when it exists nowhere.
+func Read(ctx context.Context, cached, live client.Reader, key client.ObjectKey, into client.Object) (bool, error) {
+	err := cached.Get(ctx, key, into)
+	if apierrors.IsNotFound(err) {
+		err = live.Get(ctx, key, into)
+	}
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %T %s: %w", into, key, err)
+	}
+	return true, nil
 }
 
 // Metadata applies the labels and annotations that manager wants on an object that must

@@ -51,6 +51,7 @@ type Options struct {
 
 type reconciler struct {
 	client.Client
+	live     client.Reader // the API server itself, past the cache
 	events   events.EventRecorder
 	settings *settings.Store
 	digests  *resolver
@@ -67,7 +68,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		opts.Workers = 8
 	}
 	r := &reconciler{
-		Client: mgr.GetClient(), events: mgr.GetEventRecorder("ebb-revision"), settings: opts.Settings,
+		Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("ebb-revision"), settings: opts.Settings,
 		digests: newResolver(opts.Settings, opts.Workers, pullSecrets(mgr.GetAPIReader())), drain: opts.DrainAddress, now: time.Now,
 	}
 	if err := mgr.Add(r.digests); err != nil {
@@ -226,9 +227,7 @@ func (r *reconciler) deployment(ctx context.Context, rev *v1.Revision) (*appsv1.
 		return nil, fmt.Errorf("revision %s/%s: read deployment %s: %w", rev.Namespace, rev.Name, want.Name, err)
 	}
 	if !metav1.IsControlledBy(seen, rev) {
-		rev.Status.Conditions.SetFalse(v1.RevisionResourcesAvailable, v1.ReasonNotOwned, fmt.Sprintf(
-			"A Deployment named %q exists and does not belong to this Revision; delete it or give the Revision another name.", want.Name), r.now())
-		return nil, nil
+		return nil, r.notOwned(rev, want)
 	}
 	_, err = apply.Object(ctx, r.Client, manager, want, seen)
 	return seen, err
@@ -246,11 +245,30 @@ func (r *reconciler) create(ctx context.Context, rev *v1.Revision, want *appsv1.
 		r.events.Eventf(rev, want, corev1.EventTypeNormal, "Created", "CreateDeployment", "Made Deployment %q", want.Name)
 		return want, nil
 	case apierrors.IsAlreadyExists(err):
-		err = errors.New("it exists, but has not been seen yet")
+		return nil, r.inTheWay(ctx, rev, want)
 	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err):
 		rev.Status.Conditions.SetFalse(v1.RevisionResourcesAvailable, "FailedCreate", err.Error(), r.now())
 	}
 	return nil, fmt.Errorf("revision %s/%s: create deployment %s: %w", rev.Namespace, rev.Name, want.Name, err)
+}
+
+// inTheWay says what to do about a Deployment that exists, but not in the cache: either
+// the cache is behind, or the Deployment is not one of Ebb's, which it does not hold.
+func (r *reconciler) inTheWay(ctx context.Context, rev *v1.Revision, want *appsv1.Deployment) error {
+	seen := &appsv1.Deployment{}
+	err := r.live.Get(ctx, client.ObjectKeyFromObject(want), seen)
+	if err == nil && !metav1.IsControlledBy(seen, rev) {
+		return r.notOwned(rev, want)
+	}
+	return errors.Join(fmt.Errorf("revision %s/%s: deployment %s was made, but has not been seen yet", rev.Namespace, rev.Name, want.Name), err)
+}
+
+// notOwned notes it in the status and returns an error to try again after: the end of
+// what is in the way may not be seen.
+func (r *reconciler) notOwned(rev *v1.Revision, want *appsv1.Deployment) error {
+	text := fmt.Sprintf("A Deployment named %q exists and does not belong to this Revision; delete it or give the Revision another name.", want.Name)
+	rev.Status.Conditions.SetFalse(v1.RevisionResourcesAvailable, v1.ReasonNotOwned, text, r.now())
+	return fmt.Errorf("revision %s/%s: %s", rev.Namespace, rev.Name, text)
 }
 
 func (r *reconciler) report(before, after *v1.Revision) {

@@ -70,7 +70,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		opts.Workers = 4
 	}
 	r := &reconciler{
-		Client: mgr.GetClient(), events: mgr.GetEventRecorder("ebb-route"), settings: opts.Settings,
+		Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("ebb-route"), settings: opts.Settings,
 		programmed: opts.Programmed, gateway: opts.GatewayService, now: time.Now,
 	}
 	if err := index(mgr); err != nil {

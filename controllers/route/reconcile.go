@@ -27,6 +27,7 @@ const reasonInvalidHost = "InvalidHost"
 
 type reconciler struct {
 	client.Client
+	live       client.Reader // the API server itself, past the cache
 	events     events.EventRecorder
 	settings   *settings.Store
 	programmed Programmed
@@ -160,16 +161,15 @@ func (r *reconciler) services(ctx context.Context, route *v1.Route, traffic []v1
 	for _, w := range want {
 		delete(stale, w.Name)
 		seen := &corev1.Service{}
-		err := r.Get(ctx, client.ObjectKeyFromObject(w), seen)
+		found, err := apply.Read(ctx, r, r.live, client.ObjectKeyFromObject(w), seen)
 		switch {
-		case apierrors.IsNotFound(err):
+		case err != nil:
+		case !found:
 			_, err = apply.Object(ctx, r.Client, manager, w, nil)
-		case err == nil && !metav1.IsControlledBy(seen, route):
-			if foreign == "" {
-				foreign = fmt.Sprintf("A core Service named %q exists and does not belong to this Route; delete it or give the Route another name.", w.Name)
-			}
-		case err == nil:
+		case metav1.IsControlledBy(seen, route):
 			_, err = apply.Object(ctx, r.Client, manager, w, seen)
+		case foreign == "":
+			foreign = fmt.Sprintf("A core Service named %q exists and does not belong to this Route; delete it or give the Route another name.", w.Name)
 		}
 		if err != nil {
 			return "", err

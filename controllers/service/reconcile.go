@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -27,13 +26,14 @@ type Options struct {
 
 type reconciler struct {
 	client.Client
+	live   client.Reader // the API server itself, past the cache
 	events events.EventRecorder
 	now    func() time.Time
 }
 
 // Add puts the controller into mgr. It does not block; the controller runs with mgr.
 func Add(mgr ctrl.Manager, opts Options) error {
-	r := &reconciler{Client: mgr.GetClient(), events: mgr.GetEventRecorder("ebb-service"), now: time.Now}
+	r := &reconciler{Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("ebb-service"), now: time.Now}
 	if opts.Workers == 0 {
 		opts.Workers = 4
 	}
@@ -81,12 +81,12 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 // changed, so that what its status says is of an earlier spec.
 func child[T client.Object](ctx context.Context, r *reconciler, s *v1.Service, seen, want T) (T, error) {
 	var none T
-	err := r.Get(ctx, client.ObjectKeyFromObject(want), seen)
+	found, err := apply.Read(ctx, r, r.live, client.ObjectKeyFromObject(want), seen)
 	switch {
-	case apierrors.IsNotFound(err):
-		_, err := apply.Object(ctx, r.Client, manager, want, nil)
-		return none, err
 	case err != nil:
+		return none, err
+	case !found:
+		_, err := apply.Object(ctx, r.Client, manager, want, nil)
 		return none, err
 	case !metav1.IsControlledBy(seen, s):
 		return seen, nil
