@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ebb.dev/ebb/cmd/ebb/demo"
 	"ebb.dev/ebb/cmd/ebb/serve"
 	"ebb.dev/ebb/cmd/ebb/up"
 	"ebb.dev/ebb/cmd/ebb/user"
@@ -52,7 +53,7 @@ func root() *cobra.Command {
 		}
 	}
 	add(use, user.Commands()...)
-	add(local, up.Command(), up.EnvoyCommand())
+	add(local, up.Command(), demo.Command(), up.EnvoyCommand())
 	add(parts, untilSignal(serve.ControllerCommand()), untilSignal(serve.ActivatorCommand()))
 	return cmd
 }

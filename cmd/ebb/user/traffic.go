@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/util/retry"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
@@ -178,10 +179,14 @@ func (s *Session) ChangeTraffic(ctx context.Context, name string, change Traffic
 		svc.Spec.Traffic = next
 		return s.Update(ctx, svc)
 	})
-	if err != nil && svc != nil {
-		return nil, false, s.explain(err, fmt.Sprintf("traffic of service %q", name))
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		err = s.explain(err, fmt.Sprintf("traffic of service %q", name))
 	}
-	return svc, changed, err
+	if err != nil {
+		return nil, false, err
+	}
+	return svc, changed, nil
 }
 
 // apply computes the new spec.traffic. revisions are the service's, newest first.
