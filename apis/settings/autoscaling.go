@@ -141,31 +141,34 @@ func (p *annotations) get(key string) (value, written string, ok bool) {
 		if v, ok := layer[key]; ok {
 			return v, key, true
 		}
-		alt := camelCase(key)
-		if v, ok := layer[alt]; ok && alt != key {
-			return v, alt, true
+		for k, v := range layer {
+			if isCamelCase(k, key) {
+				return v, k, true
+			}
 		}
 	}
 	return "", key, false
 }
 
-// camelCase turns group/two-words into group/twoWords.
-func camelCase(key string) string {
-	group, name, _ := strings.Cut(key, "/")
-	if !strings.Contains(name, "-") {
-		return key
-	}
-	var b strings.Builder
-	b.Grow(len(key))
-	b.WriteString(group)
-	b.WriteByte('/')
-	for i, word := range strings.Split(name, "-") {
-		if i > 0 {
-			word = strings.ToUpper(word[:1]) + word[1:]
+// isCamelCase says whether written is key with its last part in camelCase:
+// group/twoWords of group/two-words.
+func isCamelCase(written, key string) bool {
+	i, afterDash, inName := 0, false, false
+	for _, c := range []byte(key) {
+		if c == '-' && inName {
+			afterDash = true
+			continue
 		}
-		b.WriteString(word)
+		if afterDash {
+			c, afterDash = c-'a'+'A', false
+		}
+		inName = inName || c == '/'
+		if i >= len(written) || written[i] != c {
+			return false
+		}
+		i++
 	}
-	return b.String()
+	return i == len(written)
 }
 
 func (p *annotations) metric(a *Autoscaling) {
@@ -338,7 +341,7 @@ func autoscalingKeys() []string {
 func KnownAutoscaling(key string) (known bool, like string) {
 	keys := autoscalingKeys()
 	for _, k := range keys {
-		if key == k || key == camelCase(k) {
+		if key == k || isCamelCase(key, k) {
 			return true, ""
 		}
 	}
