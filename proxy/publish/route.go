@@ -159,9 +159,12 @@ func encodeRoute(route ir.Route, generation int) ([]*xds.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A scope that changed while a gateway loads what is behind it would leave the
+	// request that waits for that hanging: the server holds such a change back.
+	behind := xds.WithNeeds(xds.Key{Type: xds.RouteType, Name: configuration.GetName()})
 	resources := make([]*xds.Resource, 0, len(scopes)+1)
 	for _, s := range scopes {
-		r, err := xds.NewResource(s.GetName(), s, xds.WithOwner(string(route.Owner)))
+		r, err := xds.NewResource(s.GetName(), s, xds.WithOwner(string(route.Owner)), behind)
 		if err != nil {
 			return nil, err
 		}

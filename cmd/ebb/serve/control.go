@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"ebb.dev/ebb/proxy/xds"
 )
@@ -36,13 +38,19 @@ func (c *control) Start(ctx context.Context) error {
 	return c.server.Serve(listener)
 }
 
-// missing answers a gateway that asks for a route configuration that is gone: an empty one, so that
-// a request that waits for it gets 404 and does not hang.
+// missing answers a gateway that asks for what is gone: with a route configuration or a
+// load assignment that is empty, so that a request that waits for it gets an answer and does not hang.
 func missing(typeURL, name string) *xds.Resource {
-	if typeURL != xds.RouteType {
+	var empty proto.Message
+	switch typeURL {
+	case xds.RouteType:
+		empty = &routev3.RouteConfiguration{Name: name}
+	case xds.EndpointType:
+		empty = &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	default:
 		return nil
 	}
-	r, err := xds.NewResource(name, &routev3.RouteConfiguration{Name: name})
+	r, err := xds.NewResource(name, empty)
 	if err != nil {
 		return nil
 	}
