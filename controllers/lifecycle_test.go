@@ -36,7 +36,9 @@ func TestControllers(t *testing.T) {
 		"what gateways say":                                           ingress,
 		"tags come and go":                                            tags,
 		"a target that is missing keeps the last good traffic":        lastGood,
-		"quota": quota,
+		"quota":                              quota,
+		"settings that change, and bad ones": settingsChange,
+		"an initial scale of zero":           initialZero,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -107,13 +107,18 @@ func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets)
 	conditions.Set(v1.Condition{Type: v1.RouteCertificateProvisioned, Status: corev1.ConditionTrue, Reason: v1.ReasonTLSNotEnabled,
 		Message: "External domain TLS is not enabled."}, now)
 
-	foreign, err := r.services(ctx, seen, status.Traffic, s)
+	defer func() { conditions.Aggregate(v1.RouteDependents(), now) }()
+	want, err := makeServices(seen, status.Traffic, s, r.gateway)
+	if err != nil {
+		conditions.SetFalse(v1.RouteIngressReady, reasonInvalidHost, err.Error(), now)
+		return nil //nolint:nilerr // the condition says it, and trying again does not help
+	}
+	foreign, err := r.services(ctx, seen, want)
 	if foreign != "" {
 		conditions.SetFalse(v1.RouteIngressReady, v1.ReasonNotOwned, foreign, now)
 	} else {
 		r.ingress(seen, next, now)
 	}
-	conditions.Aggregate(v1.RouteDependents(), now)
 	return err
 }
 
@@ -142,13 +147,9 @@ func (r *reconciler) ingress(seen, next *v1.Route, now time.Time) {
 	}
 }
 
-// services makes the in-cluster names of the Route and removes those of tags that are
+// services makes the in-cluster names that the Route should have and removes those of tags that are
 // gone. It returns a message when a Service of that name belongs to another.
-func (r *reconciler) services(ctx context.Context, route *v1.Route, traffic []v1.TrafficTarget, s *settings.Settings) (string, error) {
-	want, err := makeServices(route, traffic, s, r.gateway)
-	if err != nil {
-		return err.Error(), nil
-	}
+func (r *reconciler) services(ctx context.Context, route *v1.Route, want []*corev1.Service) (string, error) {
 	have := &corev1.ServiceList{}
 	if err := r.List(ctx, have, client.InNamespace(route.Namespace), client.MatchingFields{byOwner: string(route.UID)}); err != nil {
 		return "", fmt.Errorf("route %s/%s: list its services: %w", route.Namespace, route.Name, err)
