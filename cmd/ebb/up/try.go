@@ -77,7 +77,7 @@ func (p *Platform) try(ctx context.Context, path string) error {
 		return fmt.Errorf("call %s: %w", svc.Status.URL, err)
 	}
 	p.progress.Line("the first call, from zero, took %s and answered: %s", first.Round(time.Millisecond), strings.TrimSpace(body))
-	if err := p.awaitReplicas(ctx, s, svc.Status.LatestReadyRevisionName, func(n int32) bool { return n > 0 }); err != nil {
+	if err := p.awaitReplicas(ctx, s, mostUsed(svc), func(n int32) bool { return n > 0 }); err != nil {
 		return err
 	}
 	second, _, err := call(ctx, caller, svc.Status.URL)
@@ -95,6 +95,17 @@ Next, in another terminal:
 Without calls it is back at zero after about 90 s. Ctrl-C ends the platform.
 `, svc.Status.URL, name, name, name)
 	return nil
+}
+
+// mostUsed is the revision with the largest share of the traffic.
+func mostUsed(svc *v1.Service) string {
+	name, most := svc.Status.LatestReadyRevisionName, int64(0)
+	for _, t := range svc.Status.Traffic {
+		if t.Percent != nil && *t.Percent > most {
+			name, most = t.RevisionName, *t.Percent
+		}
+	}
+	return name
 }
 
 // call makes one GET; an answer other than 200 is an error.
