@@ -1,0 +1,196 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+)
+
+func main() {
+	a := &app{target: os.Getenv("TARGET"), revision: os.Getenv("K_REVISION")}
+	if text := os.Getenv("FAIL_AT_START"); text != "" {
+		log.Fatal(text)
+	}
+	if delay, err := time.ParseDuration(os.Getenv("START_DELAY")); err == nil {
+		time.Sleep(delay) // a service that needs time to start
+	}
+	rpc := grpc.NewServer()
+	testgrpc.RegisterTestServiceServer(rpc, &echoService{app: a})
+	mux := a.routes()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{
+		Addr: ":" + cmp.Or(os.Getenv("PORT"), "8080"), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second,
+		Handler: a.counted(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+				rpc.ServeHTTP(w, r)
+				return
+			}
+			mux.ServeHTTP(w, r)
+		})),
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-ctx.Done()
+		_ = server.Shutdown(context.Background())
+	}()
+	log.Printf("%s listens on %s", a.revision, server.Addr)
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		log.Fatal(err)
+	}
+	<-done
+}
+
+// app counts what it has in progress: requests, websockets and streams alike.
+type app struct {
+	target, revision string
+
+	now, most, total atomic.Int64
+}
+
+func (a *app) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/counters" { // looking does not count
+			next.ServeHTTP(w, r)
+			return
+		}
+		a.total.Add(1)
+		n := a.now.Add(1)
+		defer a.now.Add(-1)
+		for most := a.most.Load(); n > most && !a.most.CompareAndSwap(most, n); most = a.most.Load() {
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *app) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Revision", a.revision)
+		fmt.Fprintf(w, "%s %s\n", a.revision, a.target)
+	})
+	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "Host: %s\n", r.Host)
+		_ = r.Header.Write(w)
+	})
+	mux.HandleFunc("/sleep", a.sleep)
+	mux.HandleFunc("/bytes", a.bytes)
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		_, _ = io.Copy(w, r.Body)
+	})
+	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) {
+		if code := number(w, r, "code", 200, 599); code >= 200 {
+			w.WriteHeader(code)
+		}
+	})
+	mux.HandleFunc("/events", a.events)
+	mux.HandleFunc("/ws", websocketEcho)
+	mux.HandleFunc("/counters", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"now":%d,"most":%d,"total":%d}`+"\n", a.now.Load(), a.most.Load(), a.total.Load())
+	})
+	mux.HandleFunc("POST /crash", func(_ http.ResponseWriter, r *http.Request) {
+		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
+		log.Printf("told to crash with exit code %d", code)
+		os.Exit(code)
+	})
+	return mux
+}
+
+// number reads a query parameter; -1 after it has answered 400.
+func number(w http.ResponseWriter, r *http.Request, name string, low, high int) int {
+	n, err := strconv.Atoi(r.URL.Query().Get(name))
+	if err != nil || n < low || n > high {
+		http.Error(w, fmt.Sprintf("%s is a number from %d to %d", name, low, high), http.StatusBadRequest)
+		return -1
+	}
+	return n
+}
+
+// sleep answers after ?ms=N milliseconds.
+func (a *app) sleep(w http.ResponseWriter, r *http.Request) {
+	ms := number(w, r, "ms", 0, 600_000)
+	if ms < 0 {
+		return
+	}
+	select {
+	case <-time.After(time.Duration(ms) * time.Millisecond):
+		fmt.Fprintf(w, "%s slept %d ms\n", a.revision, ms)
+	case <-r.Context().Done():
+	}
+}
+
+// bytes answers with ?n=N bytes.
+func (a *app) bytes(w http.ResponseWriter, r *http.Request) {
+	n := number(w, r, "n", 0, 1<<30)
+	if n < 0 {
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(n))
+	chunk := []byte(strings.Repeat("e", 64<<10))
+	for n > 0 {
+		written, err := w.Write(chunk[:min(n, len(chunk))])
+		if err != nil {
+			return
+		}
+		n -= written
+	}
+}
+
+// events sends ?n=N server-sent events, one each ?ms=M milliseconds.
+func (a *app) events(w http.ResponseWriter, r *http.Request) {
+	n, ms := number(w, r, "n", 1, 10_000), number(w, r, "ms", 1, 60_000)
+	if n < 0 || ms < 0 {
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	ticker := time.NewTicker(time.Duration(ms) * time.Millisecond)
+	defer ticker.Stop()
+	for i := range n {
+		fmt.Fprintf(w, "id: %d\ndata: %s\n\n", i, a.revision)
+		if http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// websocketEcho sends each message back until the other side closes.
+func websocketEcho(w http.ResponseWriter, r *http.Request) {
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(32 << 20)
+	for {
+		kind, message, err := conn.Read(r.Context())
+		if err != nil || conn.Write(r.Context(), kind, message) != nil {
+			return
+		}
+	}
+}
