@@ -72,7 +72,7 @@ func websocketEcho(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }()
 	for {
 		kind, message, err := conn.Read(r.Context())
 		if err != nil || conn.Write(r.Context(), kind, message) != nil {

@@ -77,12 +77,12 @@ func TestTimeouts(t *testing.T) {
 		case "/never":
 			hold(r)
 		case "/half":
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			_, _ = io.WriteString(w, "begun")
 			_ = http.NewResponseController(w).Flush()
 			hold(r)
 		case "/long":
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			_ = http.NewResponseController(w).Flush()
 			for range 8 {
 				select {
@@ -288,7 +288,7 @@ func TestFailover(t *testing.T) {
 	count := pod(t, func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		if err != nil {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		}
 		fmt.Fprint(w, n)
 	})

@@ -219,7 +219,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("endpoints after it was taken back: %v", got)
 	}
 	// Kubernetes ends it: it drains without being told.
-	w.must(w.Client.Delete(t.Context(), pod))
+	w.must(w.Delete(t.Context(), pod))
 	g.wait("the ending pod drains", func() bool {
 		got := g.endpoints(cluster(one))[0]
 		return len(got) == 1 && strings.HasSuffix(got[0], "DRAINING")
@@ -245,7 +245,7 @@ func TestPublish(t *testing.T) {
 	g.wait("the third cluster", func() bool { return slices.Equal(g.names(xds.ClusterType), []string{cluster(three)}) })
 	w.ready(g, "hello")
 
-	w.must(w.Client.Delete(t.Context(), route))
+	w.must(w.Delete(t.Context(), route))
 	g.wait("no scope", func() bool { return len(g.names(xds.ScopeType)) == 0 })
 }
 

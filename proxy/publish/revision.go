@@ -48,15 +48,16 @@ func (p *Publisher) publishRevision(name types.NamespacedName) {
 func (p *Publisher) translateRevision(name types.NamespacedName) error {
 	object := &v1.Revision{}
 	err := p.opts.Cache.Get(context.Background(), name, object)
-	if err != nil && !apierrors.IsNotFound(err) {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return err
 	}
 	entry := p.revisions[name]
-	if entry != nil && (err != nil || entry.source.UID != object.UID) {
+	if entry != nil && (gone || entry.source.UID != object.UID) {
 		p.forgetRevision(name, entry)
 		entry = nil
 	}
-	if err != nil {
+	if gone {
 		return nil
 	}
 	pods, err := p.pods(name)

@@ -61,7 +61,6 @@ type transcript struct {
 	s       *Server
 	streams map[string]*stream
 	out     strings.Builder
-	notes   []string
 }
 
 func (tr *transcript) reset(missing bool, inFlight int) {

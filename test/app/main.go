@@ -185,7 +185,7 @@ func websocketEcho(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(32 << 20)
 	for {
 		kind, message, err := conn.Read(r.Context())

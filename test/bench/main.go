@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -104,7 +105,9 @@ func start(ctx context.Context, folder string) (*bench, func(), error) {
 	go func() { ended <- up.Wait() }()
 	stop := func() {
 		_ = up.Process.Signal(os.Interrupt)
-		<-ended
+		if err := <-ended; err != nil {
+			fmt.Fprintln(os.Stderr, "ebb up:", err)
+		}
 	}
 	dir, err := datadir.At(folder)
 	if err != nil {
@@ -119,7 +122,7 @@ func start(ctx context.Context, folder string) (*bench, func(), error) {
 		select {
 		case err := <-ended:
 			ended <- err
-			return nil, stop, fmt.Errorf("ebb up ended: %v", err)
+			return nil, stop, fmt.Errorf("ebb up ended: %w", err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -188,7 +191,7 @@ func until(ctx context.Context, what string, done func() (bool, error)) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-deadline:
-			return fmt.Errorf("waited two minutes for: %s (%v)", what, err)
+			return errors.Join(fmt.Errorf("waited two minutes for: %s", what), err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

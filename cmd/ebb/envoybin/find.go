@@ -11,7 +11,7 @@ import (
 // Version of the Envoy that is fetched, and with which Ebb is tested.
 const Version = "1.40.0"
 
-// ErrNotFound: there is no Envoy on this machine yet.
+// ErrNotFound says that there is no Envoy on this machine yet.
 var ErrNotFound = errors.New("no Envoy found in $ENVOY, the PATH or the cache")
 
 // Search says where to look.
