@@ -84,6 +84,7 @@ func ControllerCommand() *cobra.Command {
 func (o *controllerOptions) run(ctx context.Context) error {
 	log := newLogger(o.verbose)
 	slog.SetDefault(log)
+	useQuickLists()
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 
 	activators, err := parseActivators(o.activators)
