@@ -241,8 +241,8 @@ func (c *container) start(attempt int) (*shim.Container, error) {
 			return nil, errors.New("ended before its configuration was complete")
 		}
 	}
-	if n := c.attempts(); len(n) > 1 { // the run before last
-		for _, old := range n[:len(n)-1] {
+	if n := c.attempts(); len(n) > 2 { // this run and the one before stay
+		for _, old := range n[:len(n)-2] {
 			if err := shim.Remove(c.folder(old)); err != nil {
 				c.p.n.log.Warn("remove an old run", "pod", c.p.name, "container", c.spec.Name, "error", err)
 			}
