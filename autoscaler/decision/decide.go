@@ -193,8 +193,9 @@ func Decide(in Input, st State) (Decision, State) {
 	}
 
 	switch {
-	case desired == 0:
+	case desired == 0 && in.Current == 0:
 		st.ActiveSince = time.Time{}
+	case desired == 0: // its last pods are draining: a decision meanwhile is the same one
 	case st.ActiveSince.IsZero():
 		st.ActiveSince = in.Now
 	}

@@ -175,6 +175,25 @@ func TestProperties(t *testing.T) {
 	})
 }
 
+// While the last pod drains, whatever makes the revision decide anew must not start another stable window.
+func TestToZeroStands(t *testing.T) {
+	in := Input{Settings: defaults(), Now: t0, Complete: true, Reachable: true, Initialized: true, Ready: 1, Current: 1}
+	d, st := Decide(in, State{})
+	for now := d.Next; d.Desired > 0; now = d.Next {
+		if now.IsZero() {
+			t.Fatal("never decides for zero")
+		}
+		in.Now = now
+		d, st = Decide(in, st)
+	}
+	for range 3 {
+		in.Now = in.Now.Add(100 * time.Millisecond)
+		if d, st = Decide(in, st); d.Desired != 0 {
+			t.Fatalf("desired %d while the last pod drains", d.Desired)
+		}
+	}
+}
+
 func clone(s State) State {
 	s.delay = append([]wish(nil), s.delay...)
 	return s
