@@ -29,10 +29,12 @@ type Spec struct {
 	PauseFirst, PauseMost time.Duration // before a restart; 200 ms and 10 s when 0
 }
 
-// Event is something worth a line: a child that ended on its own and is started again.
+// Event is something worth a line: a child that ended on its own and is started again,
+// and then that it runs again.
 type Event struct {
 	Name  string
 	PID   int
+	Again bool          // it runs again, as PID; else it ended, and was PID
 	Cause string        // exit status, or why it could not be started
 	Pause time.Duration // until the next start
 }
@@ -157,7 +159,11 @@ func (c *Child) once() (int, string) {
 	}
 	c.mu.Lock()
 	c.cmd, c.since = cmd, time.Now()
+	again := c.restarts > 0
 	c.mu.Unlock()
+	if again {
+		c.onEvent(Event{Name: c.spec.Name, PID: cmd.Process.Pid, Again: true})
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	var err error

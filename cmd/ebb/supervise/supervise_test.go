@@ -45,6 +45,9 @@ func TestCrashesAreRestartedWithAGrowingPause(t *testing.T) {
 		if e.Pause != pause || e.Cause != "exit status 3" {
 			t.Errorf("event %d is %+v, want a pause of %s and exit status 3", i, e, pause)
 		}
+		if again := <-events; !again.Again || again.PID == 0 || again.PID == e.PID {
+			t.Errorf("after event %d came %+v, want one of a new process", i, again)
+		}
 	}
 }
 

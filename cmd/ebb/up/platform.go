@@ -205,7 +205,7 @@ func (p *Platform) run(ctx context.Context, spec supervise.Spec) error {
 		p.mu.Unlock()
 		return errors.New("stopping")
 	}
-	child, err := supervise.Start(p.spawner, spec, p.ended)
+	child, err := supervise.Start(p.spawner, spec, p.changed)
 	if err == nil {
 		p.children[spec.Name] = child
 	}
@@ -222,9 +222,11 @@ func (p *Platform) run(ctx context.Context, spec supervise.Spec) error {
 	return nil
 }
 
-func (p *Platform) ended(e supervise.Event) {
-	p.progress.Line("%s ended (%s); it starts again in %s; its log: %s", e.Name, e.Cause, e.Pause, p.dir.Log(e.Name))
-	if p.up() {
+func (p *Platform) changed(e supervise.Event) {
+	if !e.Again {
+		p.progress.Line("%s ended (%s); it starts again in %s; its log: %s", e.Name, e.Cause, e.Pause, p.dir.Log(e.Name))
+	}
+	if p.up() { // with the new process id
 		_ = p.record()
 	}
 }
