@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -144,7 +145,8 @@ func (b *bench) plainDeployment(ctx context.Context) (func(context.Context) (tim
 	var mu sync.Mutex
 	scale := func(n int) error {
 		patch := fmt.Sprintf(`{"spec":{"replicas":%d}}`, n)
-		return b.SubResource("scale").Patch(ctx, deployment, client.RawPatch("application/merge-patch+json", []byte(patch)))
+		_, err := clients.AppsV1().Deployments("default").Patch(ctx, deployment.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "scale")
+		return err
 	}
 	return func(ctx context.Context) (time.Duration, error) {
 		mu.Lock()
