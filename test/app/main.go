@@ -69,6 +69,7 @@ type app struct {
 
 func (a *app) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("K-Revision", a.revision)
 		if r.URL.Path == "/counters" { // looking does not count
 			next.ServeHTTP(w, r)
 			return
@@ -85,7 +86,6 @@ func (a *app) counted(next http.Handler) http.Handler {
 func (a *app) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Revision", a.revision)
 		fmt.Fprintf(w, "%s %s\n", a.revision, a.target)
 	})
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,320 @@
+package platform
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/cmd/ebb/datadir"
+	"ebb.dev/ebb/test/envoytest"
+)
+
+// Platform is a running `ebb up`. Safe for concurrent use.
+type Platform struct {
+	client.WithWatch // of an administrator
+
+	Config *rest.Config
+	Data   string // its folder
+	Ebb    string // path of the ebb program; the others are beside it
+
+	dir    datadir.Dir
+	images images
+
+	mu  sync.Mutex
+	run *process
+}
+
+// process is one run of `ebb up`.
+type process struct {
+	cmd    *exec.Cmd
+	output *tail
+	gone   chan struct{} // closed when it has ended
+	err    error         // of Wait, once gone
+}
+
+// ErrNotBuilt says what has to be built before a platform can run.
+var ErrNotBuilt = errors.New("run `make build` first")
+
+const (
+	startDeadline = 3 * time.Minute
+	stopDeadline  = 90 * time.Second
+	folderPrefix  = "ebb-e2e-"
+)
+
+// Start starts a platform with free ports and a folder of its own and returns when it is
+// ready. Without programs or an Envoy the error is ErrNotBuilt or envoytest.ErrNotFound.
+// The caller calls Close.
+func Start(ctx context.Context) (*Platform, error) {
+	sweep()
+	ebb := filepath.Join(Root(), "bin", "ebb")
+	if path := os.Getenv("EBB"); path != "" {
+		ebb = path
+	}
+	for _, name := range []string{"ebb", "ebb-kube", "ebb-node", "ebb-shim"} {
+		path := filepath.Join(filepath.Dir(ebb), name)
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("no %s: %w", path, ErrNotBuilt)
+		}
+	}
+	envoy, err := envoytest.Find()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.MkdirTemp("", folderPrefix)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := datadir.At(data)
+	if err != nil {
+		return nil, err
+	}
+	p := &Platform{Data: data, Ebb: ebb, dir: dir}
+	if err := p.start(ctx, envoy); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Platform) start(ctx context.Context, envoy string) error {
+	if err := p.Up(ctx, "--envoy", envoy); err != nil {
+		return err
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", p.dir.Kubeconfig())
+	if err != nil {
+		return err
+	}
+	config.QPS = -1
+	config.WarningHandler = rest.NoWarnings{}
+	scheme := kruntime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	p.Config = config
+	p.WithWatch, err = client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper(scheme)})
+	return err
+}
+
+// mapper knows all kinds of the scheme, so that no discovery is needed.
+func mapper(scheme *kruntime.Scheme) meta.RESTMapper {
+	m := meta.NewDefaultRESTMapper(scheme.PrioritizedVersionsAllGroups())
+	for gvk := range scheme.AllKnownTypes() {
+		scope := meta.RESTScopeNamespace
+		if gvk.Kind == "Namespace" || gvk.Kind == "Node" {
+			scope = meta.RESTScopeRoot
+		}
+		m.Add(gvk, scope)
+	}
+	return m
+}
+
+// Up runs `ebb up` on the platform's folder, after Down, and returns when it is ready.
+// Ports and state are those of before.
+func (p *Platform) Up(ctx context.Context, args ...string) error {
+	run, err := p.spawn(append([]string{"up", "--data", p.Data, "--port", "0"}, args...))
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.run = run
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, startDeadline)
+	defer cancel()
+	err = poll(ctx, func() error {
+		select {
+		case <-run.gone:
+			return final{fmt.Errorf("`ebb up` ended (%w)", run.err)}
+		default:
+		}
+		if _, up := p.dir.ReadRunning(); !up {
+			return errors.New("`ebb up` is not ready")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w; it printed:\n%s", err, run.output)
+	}
+	return nil
+}
+
+// spawn starts an ebb that gets SIGTERM when this process dies, however it dies. The
+// kernel ties that to the thread that forked, which therefore waits with it.
+func (p *Platform) spawn(args []string) (*process, error) {
+	run := &process{cmd: exec.Command(p.Ebb, args...), output: &tail{}, gone: make(chan struct{})}
+	run.cmd.Stdout, run.cmd.Stderr = run.output, run.output
+	run.cmd.Env = append(os.Environ(), "KUBECONFIG=")
+	run.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := run.cmd.Start()
+		started <- err
+		if err == nil {
+			run.err = run.cmd.Wait()
+			close(run.gone)
+		}
+	}()
+	return run, <-started
+}
+
+// Down ends `ebb up` with a signal and returns when it is gone and what it printed.
+func (p *Platform) Down(signal syscall.Signal) (string, error) {
+	p.mu.Lock()
+	run := p.run
+	p.mu.Unlock()
+	if run == nil {
+		return "", nil
+	}
+	_ = run.cmd.Process.Signal(signal)
+	select {
+	case <-run.gone:
+		return run.output.String(), nil
+	case <-time.After(stopDeadline):
+		_ = run.cmd.Process.Kill()
+		<-run.gone
+		return run.output.String(), fmt.Errorf("`ebb up` did not end within %s of %s; it printed:\n%s", stopDeadline, signal, run.output)
+	}
+}
+
+// Close ends the platform and removes its folder.
+func (p *Platform) Close() {
+	if _, err := p.Down(syscall.SIGTERM); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	remove(p.Data)
+}
+
+// Running says where the platform is now.
+func (p *Platform) Running() datadir.Running {
+	running, _ := p.dir.ReadRunning()
+	return running
+}
+
+// sweep removes the folders of test platforms that were killed before they could.
+func sweep() {
+	folders, _ := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"*"))
+	for _, folder := range folders {
+		info, err := os.Stat(folder)
+		if err != nil || time.Since(info.ModTime()) < 10*time.Minute { // one that starts now has no lock yet
+			continue
+		}
+		dir, err := datadir.At(folder)
+		if err != nil {
+			continue
+		}
+		if lock, err := dir.Lock(); err == nil {
+			remove(folder)
+			lock.Release()
+		}
+	}
+}
+
+func remove(folder string) {
+	_ = filepath.WalkDir(folder, func(path string, e os.DirEntry, _ error) error {
+		if e != nil && e.IsDir() {
+			_ = os.Chmod(path, 0o700) // images may hold folders that nobody may write
+		}
+		return nil
+	})
+	_ = os.RemoveAll(folder)
+}
+
+// Root is the repository's folder.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..")
+}
+
+// Shared is the platform of a test binary: started by the first test that asks.
+type Shared struct {
+	once sync.Once
+	p    *Platform
+	err  error
+}
+
+// Main runs the tests of a package and ends the platform after them; it does not return.
+func (s *Shared) Main(m *testing.M) {
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-interrupts
+		fmt.Fprintln(os.Stderr, "interrupted: ending the platform")
+		s.close()
+		os.Exit(130)
+	}()
+	code := m.Run()
+	s.close()
+	os.Exit(code)
+}
+
+func (s *Shared) close() {
+	s.once.Do(func() {})
+	if s.p != nil {
+		s.p.Close()
+	}
+}
+
+// Platform returns the platform. It skips the test, saying why, under -short and when
+// there are no programs or no Envoy.
+func (s *Shared) Platform(t testing.TB) *Platform {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a whole platform; left out under -short")
+	}
+	s.once.Do(func() { s.p, s.err = Start(context.Background()) })
+	switch {
+	case errors.Is(s.err, ErrNotBuilt), errors.Is(s.err, envoytest.ErrNotFound):
+		t.Skip(s.err)
+	case s.err != nil:
+		t.Fatal(s.err)
+	case s.p == nil:
+		t.Fatal("the platform has been ended")
+	}
+	return s.p
+}
+
+// tail keeps the end of what is written to it. Safe for concurrent use.
+type tail struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+const tailBytes = 64 << 10
+
+func (b *tail) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.text.Len() > tailBytes {
+		b.text.Next(b.text.Len() - tailBytes/2)
+	}
+	return b.text.Write(p)
+}
+
+func (b *tail) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.TrimSpace(b.text.String())
+}
+
+var _ io.Writer = (*tail)(nil)
