@@ -25,4 +25,5 @@ if [ "$check" = --check ]; then
 	done
 	exit $stale
 fi
-go test ./proxy/translate/... ./proxy/envoy/... ./controllers/... -update >/dev/null
+go test -short ./proxy/translate ./proxy/envoy ./apis/admission ./controllers/configuration ./controllers/revision ./controllers/route ./controllers/service -update >/dev/null
+go test -short ./proxy/xds ./activator ./autoscaler/decision -rewrite >/dev/null

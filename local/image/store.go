@@ -239,7 +239,7 @@ func (s *Store) unpack(ctx context.Context, img v1.Image, digest string) error {
 	if err != nil {
 		return err
 	}
-	defer removeAll(tmp)
+	defer func() { _ = removeAll(tmp) }() // what is left is removed at the next start
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}

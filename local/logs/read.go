@@ -143,10 +143,10 @@ func linesToSkip(tail int64, files ...*os.File) (int64, error) {
 			if l, ok := parse(line); ok && l.full {
 				n++
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
-			if err != nil && err != bufio.ErrBufferFull {
+			if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 				return 0, err
 			}
 		}
@@ -180,7 +180,7 @@ func (r *reader) drain(f *os.File, out *printer) error {
 			}
 			r.part, b = r.part[:0], b[i+1:]
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -67,7 +67,7 @@ func TestLivenessPeriod(t *testing.T) {
 func TestCheck(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.URL.Path != "/healthz" || q.Host != "me" {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		}
 	}))
 	defer s.Close()

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -59,12 +60,12 @@ func (l *logWriter) copy(stream string, from io.Reader) {
 			tag := " P "
 			if line[len(line)-1] == '\n' {
 				tag, line = " F ", line[:len(line)-1]
-			} else if err == io.EOF {
+			} else if errors.Is(err, io.EOF) {
 				tag = " F " // the last line of a stream needs no newline
 			}
 			l.write(stream, tag, line)
 		}
-		if err != nil && err != bufio.ErrBufferFull {
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
 		}
 	}

@@ -17,7 +17,7 @@ func Best(ctx context.Context, binary, dir string) (best Isolation, why string, 
 	if err != nil {
 		return Isolation{}, "", err
 	}
-	defer Remove(tmp)
+	defer func() { _ = Remove(tmp) }()
 	root := filepath.Join(tmp, "rootfs")
 	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {

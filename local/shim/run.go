@@ -70,8 +70,11 @@ func Run(dir string) error {
 	_, _ = report.Write(append(line, '\n'))
 	report.Close()
 
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // how it ended is in cmd.ProcessState
+		close(done)
+	}()
 	for {
 		select {
 		case s := <-signals:
