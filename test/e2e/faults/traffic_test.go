@@ -2,7 +2,7 @@ package faults
 
 import (
 	"context"
-	"errors"
+
 	"fmt"
 	"io"
 	"maps"
@@ -18,7 +18,7 @@ import (
 
 // get calls a service through the gateway; any answer but 200 is an error with its body's begin.
 func (w *world) get(ctx context.Context, service, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+service+"."+namespace+".localhost"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.URL(service, path), nil)
 	if err != nil {
 		return "", err
 	}
@@ -186,7 +186,7 @@ func (w *world) websockets(t *testing.T, service string, d time.Duration, n int)
 		h := &hold{what: "websocket to " + service, done: make(chan error, 1)}
 		ctx, cancel := context.WithTimeout(context.Background(), platformPatience)
 		t.Cleanup(cancel)
-		conn, _, err := websocket.Dial(ctx, "ws://"+service+"."+namespace+".localhost/ws", &websocket.DialOptions{HTTPClient: w.http})
+		conn, _, err := websocket.Dial(ctx, strings.Replace(w.URL(service, "/ws"), "http", "ws", 1), &websocket.DialOptions{HTTPClient: w.http})
 		if err != nil {
 			t.Fatalf("%s: %v", h.what, err)
 		}
@@ -233,5 +233,3 @@ func finished(t *testing.T, holds []*hold) {
 		t.Logf("%d x %s: %d failed", len(holds), holds[0].what, lost)
 	}
 }
-
-var errStill = errors.New("not yet")
