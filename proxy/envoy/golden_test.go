@@ -2,22 +2,16 @@ package envoy_test
 
 import (
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew and delete those without an input")
 
 // world is the input of one golden test.
 type world struct {
@@ -41,61 +35,7 @@ type encoded struct {
 }
 
 func TestGolden(t *testing.T) {
-	inputs, err := filepath.Glob("testdata/*.in.yaml")
-	if err != nil || len(inputs) == 0 {
-		t.Fatal("no inputs", err)
-	}
-	wanted := map[string]bool{}
-	for _, input := range inputs {
-		output := strings.TrimSuffix(input, ".in.yaml") + ".out.yaml"
-		wanted[output] = true
-		t.Run(filepath.Base(input), func(t *testing.T) {
-			got, err := yaml.Marshal(encodeWorld(t, readWorld(t, input)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if *update {
-				if err := os.WriteFile(output, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(output)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("%s (-want +got; -update writes it anew):\n%s", output, diff)
-			}
-		})
-	}
-	outputs, err := filepath.Glob("testdata/*.out.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, output := range outputs {
-		if wanted[output] {
-			continue
-		}
-		if !*update {
-			t.Errorf("%s has no input; -update deletes it", output)
-		} else if err := os.Remove(output); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func readWorld(t testing.TB, file string) world {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var w world
-	if err := yaml.UnmarshalStrict(text, &w); err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
-	return w
+	golden.Run(t, "testdata", func(w world) (any, error) { return encodeWorld(t, w), nil })
 }
 
 func encodeWorld(t *testing.T, w world) encoded {

@@ -4,26 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/link"
 	"ebb.dev/ebb/proxy/translate"
+	"ebb.dev/ebb/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew and delete those without an input")
 
 // scene is the input of one golden test.
 type scene struct {
@@ -51,72 +45,18 @@ type revisionResult struct {
 }
 
 func TestGolden(t *testing.T) {
-	inputs, err := filepath.Glob("testdata/*.in.yaml")
-	if err != nil || len(inputs) == 0 {
-		t.Fatal("no inputs", err)
-	}
-	wanted := map[string]bool{}
-	for _, input := range inputs {
-		output := strings.TrimSuffix(input, ".in.yaml") + ".out.yaml"
-		wanted[output] = true
-		t.Run(filepath.Base(input), func(t *testing.T) {
-			got, err := yaml.Marshal(translateScene(t, input))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if *update {
-				if err := os.WriteFile(output, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(output)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("%s (-want +got; -update writes it anew):\n%s", output, diff)
-			}
-		})
-	}
-	outputs, err := filepath.Glob("testdata/*.out.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, output := range outputs {
-		if wanted[output] {
-			continue
-		}
-		if !*update {
-			t.Errorf("%s has no input; -update deletes it", output)
-		} else if err := os.Remove(output); err != nil {
-			t.Error(err)
-		}
-	}
+	golden.Run(t, "testdata", func(s scene) (any, error) { return translateScene(t, s) })
 }
 
-func readScene(t *testing.T, file string) (scene, *settings.Settings) {
+func translateScene(t *testing.T, s scene) (result, error) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s scene
-	if err := yaml.UnmarshalStrict(text, &s); err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
 	current := settings.Default()
+	var err error
 	for name, data := range s.Settings {
 		if current, err = current.With(name, data); err != nil {
-			t.Fatalf("%s: %s: %v", file, name, err)
+			return result{}, err
 		}
 	}
-	return s, current
-}
-
-func translateScene(t *testing.T, file string) result {
-	t.Helper()
-	s, current := readScene(t, file)
 	var r result
 	lookup := func(name string) *v1.Revision {
 		for i := range s.Revisions {
@@ -156,7 +96,7 @@ func translateScene(t *testing.T, file string) result {
 			Assignment: encode(t, translate.Assignment(rev, s.Pods, s.Activators, draining, current)),
 		})
 	}
-	return r
+	return r, nil
 }
 
 func encode(t *testing.T, assignment *link.Revision) json.RawMessage {
