@@ -1,0 +1,173 @@
+package faults
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "ebb.dev/ebb/apis/serving/v1"
+)
+
+// two deploys a Service with two revisions of a pod each, and returns it.
+func (w *world) two(t *testing.T, name string) *v1.Service {
+	t.Helper()
+	w.Deploy(name, quick("min-scale", "1"))
+	w.Change(name, func(s *v1.Service) {
+		s.Spec.Template.Spec.Containers[0].Env = append(s.Spec.Template.Spec.Containers[0].Env, corev1.EnvVar{Name: "TARGET", Value: "second"})
+	})
+	w.AwaitReady(name)
+	w.split(t, name, 50)
+	return w.AwaitReady(name)
+}
+
+// split gives a percentage of the traffic to the first revision and the rest to the second.
+func (w *world) split(t *testing.T, name string, first int) {
+	t.Helper()
+	w.mergePatch(t, &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.In, Name: name}}, fmt.Sprintf(
+		`{"spec":{"traffic":[{"revisionName":"%[1]s-00001","latestRevision":false,"percent":%[2]d},{"revisionName":"%[1]s-00002","latestRevision":false,"percent":%[3]d}]}}`,
+		name, first, 100-first))
+}
+
+func TestSplitsUnderLoad(t *testing.T) {
+	const changes, perSecond = 200, 1000
+	w := newWorld(t)
+	w.two(t, "web")
+	load := w.rate(t, "web", "/", perSecond)
+	w.await(t, load, perSecond)
+	began := time.Now()
+	for i := range changes {
+		w.split(t, "web", []int{100, 0, 10, 90, 50}[i%5])
+		w.AwaitReady("web")
+	}
+	t.Logf("%d changes, each until Ready: %v a change", changes, (time.Since(began) / changes).Round(time.Microsecond*100))
+	for _, first := range []int{100, 0} {
+		w.split(t, "web", first)
+		w.AwaitReady("web")
+		want := map[int]string{100: "web-00001", 0: "web-00002"}[first]
+		for range 50 { // Ready means that the gateways have it
+			if body, err := w.get(t.Context(), "web", "/"); err != nil || !strings.HasPrefix(body, want+" ") {
+				t.Fatalf("after Ready with all traffic for %s: %q, %v", want, body, err)
+			}
+		}
+	}
+	load.stopClean(t)
+}
+
+// The control plane is killed under load: nothing fails, gateways are sent nothing that they have, and a change made at once takes effect.
+func TestControllerKilled(t *testing.T) {
+	w := newWorld(t)
+	w.two(t, "web")
+	w.split(t, "web", 100)
+	w.AwaitReady("web")
+	load := w.rate(t, "web", "/", 500)
+	w.await(t, load, 500)
+	pid := w.Kill(t, "controller", syscall.SIGKILL)
+	killed := time.Now()
+	w.split(t, "web", 0) // again and again, until admission answers
+	written := time.Now()
+	until(t, "all traffic goes to the second revision", func() error {
+		body, err := w.get(t.Context(), "web", "/")
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(body, "web-00002 ") {
+			return fmt.Errorf("answered by %q", body)
+		}
+		return nil
+	})
+	t.Logf("kill to the change accepted %v, from there to traffic %v", written.Sub(killed).Round(time.Millisecond), time.Since(written).Round(time.Millisecond))
+	w.AwaitPart(t, "controller", pid)
+	w.AwaitReady("web")
+	load.stopClean(t)
+}
+
+func TestRestartSendsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.two(t, "web")
+	if _, err := w.get(t.Context(), "web", "/"); err != nil {
+		t.Fatal(err)
+	}
+	load := w.rate(t, "web", "/", 100)
+	w.await(t, load, 100)
+	w.restart("controller")
+	until(t, "the gateway and the activator are back", func() error {
+		m, err := w.metrics(t.Context())
+		if err == nil && (m[`ebb_xds_streams{role="gateway"}`] < 1 || m[`ebb_xds_streams{role="activator"}`] < 1) {
+			err = fmt.Errorf("streams: %v", m)
+		}
+		return err
+	})
+	// One change, so that all that the restart caused lies before its arrival.
+	w.split(t, "web", 0)
+	w.AwaitReady("web")
+	until(t, "the change has arrived", func() error {
+		body, err := w.get(t.Context(), "web", "/")
+		if err == nil && !strings.HasPrefix(body, "web-00002 ") {
+			err = fmt.Errorf("answered by %q", body)
+		}
+		return err
+	})
+	m, err := w.metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := 0.0
+	for name, v := range m {
+		if strings.HasPrefix(name, "ebb_xds_re") {
+			t.Logf("%s %v", name, v)
+		}
+		if strings.HasPrefix(name, "ebb_xds_resources_total") {
+			sent += v
+		}
+	}
+	if sent != 1 {
+		t.Errorf("%v resources were sent after a restart and one split change, want 1: the route configuration", sent)
+	}
+	load.stopClean(t)
+}
+
+// metrics of the discovery server, by name with labels.
+func (w *world) metrics(ctx context.Context) (map[string]float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.Running().Controller+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	out := map[string]float64{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if strings.HasPrefix(name, "ebb_") {
+			out[name], _ = strconv.ParseFloat(value, 64)
+		}
+	}
+	return out, nil
+}
+
+// A changed ConfigMap is in effect at once for what runs.
+func TestSettingsLive(t *testing.T) {
+	w := newWorld(t)
+	w.Deploy("web", func(s *v1.Service) { quick()(s); delete(s.Spec.Template.Annotations, "autoscaling.knative.dev/target") })
+	load := w.loop(t, "web", "/sleep?ms=200", 12)
+	w.await(t, load, 60)
+	w.pods("web", 1, 1)
+	config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ebb-system", Name: "config-autoscaler"}}
+	w.mergePatch(t, config, `{"data":{"container-concurrency-target-default":"3"}}`)
+	defer w.mergePatch(t, config, `{"data":{"container-concurrency-target-default":null}}`)
+	w.AwaitPods("web", atLeast(4))
+	w.mergePatch(t, config, `{"data":{"container-concurrency-target-default":"100"}}`)
+	w.pods("web", 1, 1)
+	load.stopClean(t)
+}
