@@ -31,7 +31,7 @@ func Assignment(rev *v1.Revision, pods []*corev1.Pod, activators []ir.Endpoint, 
 		Protocol:             linkProtocol(protocol(rev)),
 		Timeout:              durationpb.New(timeouts(rev, s).Request),
 		Probe:                probe(rev),
-		Failure:              failure(rev),
+		Failure:              failure(rev, pods),
 	}
 	port := containerPort(rev)
 	for _, pod := range pods {
@@ -182,15 +182,23 @@ func probe(rev *v1.Revision) *link.Probe {
 	return encoded
 }
 
-// failure is why no pod of the Revision can start, when that is known.
-func failure(rev *v1.Revision) string {
-	for _, name := range v1.RevisionDependents() {
-		if c := rev.Status.Conditions.Get(name); c.IsFalse() {
-			if c.Message == "" {
-				return c.Reason
-			}
-			return c.Message
-		}
+// failure is why no pod of the Revision can start, when that is known. What is known
+// may be of an attempt that is over: at zero, and while no new pod is there that could
+// fail, the next attempt has not failed yet, and requests are held for it.
+func failure(rev *v1.Revision, pods []*corev1.Pod) string {
+	if desired := rev.Status.DesiredReplicas; desired != nil && *desired == 0 {
+		return ""
 	}
-	return ""
+	c := rev.Status.Conditions.Get(v1.RevisionResourcesAvailable)
+	// Without a Deployment (nil) the images could not be found.
+	if !c.IsFalse() && (len(pods) > 0 || rev.Status.DesiredReplicas == nil) {
+		c = rev.Status.Conditions.Get(v1.RevisionContainerHealthy)
+	}
+	if !c.IsFalse() {
+		return ""
+	}
+	if c.Message == "" {
+		return c.Reason
+	}
+	return c.Message
 }
