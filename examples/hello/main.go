@@ -29,6 +29,7 @@ func main() {
 	mux.HandleFunc("/sleep", sleep)
 	mux.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		_ = http.NewResponseController(w).EnableFullDuplex() // else HTTP/1.1 stops reading when the answer begins
 		_, _ = io.Copy(w, r.Body)
 	})
 	mux.HandleFunc("/ws", websocketEcho)

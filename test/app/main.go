@@ -96,6 +96,7 @@ func (a *app) routes() *http.ServeMux {
 	mux.HandleFunc("/bytes", a.bytes)
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		_ = http.NewResponseController(w).EnableFullDuplex() // else HTTP/1.1 stops reading when the answer begins
 		_, _ = io.Copy(w, r.Body)
 	})
 	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) {

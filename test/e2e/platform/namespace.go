@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -56,7 +58,7 @@ func (n *Namespace) show() {
 		n.Log("\n" + out + errOut)
 	}
 	for _, part := range []string{"controller", "activator", "gateway", "node"} {
-		n.Logf("last lines of %s:\n%s", part, n.logTail(part, 25))
+		n.Logf("%s:\n%s", part, n.logOf(part, n.In, 25))
 	}
 }
 
@@ -81,6 +83,17 @@ func (n *Namespace) Deploy(name string, change func(*v1.Service)) *v1.Service {
 		n.Fatalf("create service %s: %v", name, err)
 	}
 	return n.AwaitReady(name)
+}
+
+// DeployAtZero is Deploy of a Service that has had no pod yet.
+func (n *Namespace) DeployAtZero(name string, change func(*v1.Service)) *v1.Service {
+	n.Helper()
+	return n.Deploy(name, func(s *v1.Service) {
+		s.Spec.Template.Annotations[serving.InitialScaleAnnotation] = "0"
+		if change != nil {
+			change(s)
+		}
+	})
 }
 
 // Change writes a change of a Service and returns it as written.
@@ -190,6 +203,21 @@ func PodReady(p *corev1.Pod) bool {
 	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
+}
+
+// FetchPod calls a path of a pod, past the gateway, for an answer with status 200.
+func (n *Namespace) FetchPod(p *corev1.Pod, path string) Answer {
+	n.Helper()
+	url := "http://" + net.JoinHostPort(p.Status.PodIP, p.Annotations[serving.PortAnnotation]) + path
+	r, err := http.NewRequestWithContext(n.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		n.Fatal(err)
+	}
+	answer, err := Call(http.DefaultClient, r)
+	if err != nil || answer.Status != http.StatusOK {
+		n.Fatalf("GET %s: %s %v", url, answer, err)
+	}
+	return answer
 }
 
 // URL of a path of a Service, or of a tag of it as TAG-NAME, at its external host.

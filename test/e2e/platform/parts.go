@@ -101,12 +101,17 @@ func (p *Platform) healthy(ctx context.Context) error {
 	return p.List(ctx, &corev1.NamespaceList{}, client.Limit(1))
 }
 
-// logTail is the end of a part's log.
-func (p *Platform) logTail(part string, lines int) string {
+// logOf is the last lines of a part's log that have a word in them or tell of trouble.
+func (p *Platform) logOf(part, word string, lines int) string {
 	text, err := os.ReadFile(p.dir.Log(part))
 	if err != nil {
 		return err.Error()
 	}
-	all := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	var all []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, word) || strings.Contains(line, "WARN") || strings.Contains(line, "ERROR") || strings.Contains(line, "panic") {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all[max(0, len(all)-lines):], "")
 }

@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/test/e2e/platform"
+)
+
+// The tests here stop or change the platform as a whole: none runs beside another test.
+
+func TestRestartKeepsServices(t *testing.T) {
+	p := shared.Platform(t)
+	n := p.Namespace(t)
+	deployTwo(n, "kept")
+	n.Change("kept", route(percent("kept-00001", 100, ""), percent("kept-00002", 0, "next")))
+	before := n.AwaitReady("kept")
+	n.DeployAtZero("asleep", nil)
+
+	again := exec.CommandContext(t.Context(), p.Ebb, "up", "--data", p.Data, "--port", "0")
+	said, err := again.CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "already runs on "+p.Data) || !strings.Contains(string(said), fmt.Sprint(p.Running().PID)) {
+		t.Errorf("a second ebb up on the same folder: %v\n%s", err, said)
+	}
+
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		t.Logf("%s to ebb up", signal)
+		was := p.Running()
+		said, err := p.Down(signal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(said, "panic:") {
+			t.Errorf("it printed\n%s", said)
+		}
+		if signal == syscall.SIGINT {
+			for part, pid := range was.Parts {
+				if syscall.Kill(pid, 0) == nil {
+					t.Errorf("%s (process %d) outlived ebb up", part, pid)
+				}
+			}
+		}
+		if err := p.Up(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if now := p.Running(); now.Gateway != was.Gateway || now.Registry != was.Registry {
+			t.Errorf("the gateway moved from %s to %s, the registry from %s to %s", was.Gateway, now.Gateway, was.Registry, now.Registry)
+		}
+		p.AwaitAnswer(t, platform.External, n.URL("kept", "/"), func(a platform.Answer) bool { return a.Body == "kept-00001 one\n" })
+		p.AwaitAnswer(t, platform.External, n.URL("next-kept", "/"), func(a platform.Answer) bool { return a.Body == "kept-00002 two\n" })
+		p.AwaitAnswer(t, platform.External, n.URL("asleep", "/"), func(a platform.Answer) bool { return a.Revision() == "asleep-00001" })
+		after := n.AwaitReady("kept")
+		if after.Status.URL != before.Status.URL || after.UID != before.UID || after.Generation != before.Generation {
+			t.Errorf("the Service was %s generation %d, now %s generation %d", before.Status.URL, before.Generation, after.Status.URL, after.Generation)
+		}
+	}
+	n.Change("kept", route(percent("kept-00002", 100, "")))
+	n.AwaitReady("kept")
+	if a := n.MustFetch(t, n.URL("kept", "/")); a.Body != "kept-00002 two\n" {
+		t.Errorf("a change after the restarts leads to %s", a)
+	}
+}
+
+// TestTwoRoutesWithOneHost: the older one keeps working, the newer one says why it does
+// not, and everything else goes on.
+func TestTwoRoutesWithOneHost(t *testing.T) {
+	p := shared.Platform(t)
+	setNetwork(t, p, "domain-template", "{{.Name}}.{{.Domain}}")
+	older, newer := p.Namespace(t), p.Namespace(t)
+	older.Deploy("same", says("older"))
+	is := func(word string) func(platform.Answer) bool {
+		return func(a platform.Answer) bool { return a.Status == http.StatusOK && strings.HasSuffix(a.Body, word+"\n") }
+	}
+	p.AwaitAnswer(t, platform.External, "http://same.localhost/", is("older"))
+
+	second := newer.Service("same", says("newer"))
+	if err := p.Create(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	newer.AwaitService("same", func(s *v1.Service) error {
+		ready := s.Status.Conditions.Get(v1.ServiceRoutesReady)
+		if !ready.IsFalse() || !strings.Contains(ready.Message, "same.localhost") || !strings.Contains(ready.Message, older.In) {
+			return errors.New("RoutesReady does not say who has the host: " + platform.Describe(s.Status.Conditions))
+		}
+		return nil
+	})
+	older.AwaitReady("same")
+	for i, a := range many(t, older, "http://same.localhost/", 50, 4) {
+		if !is("older")(a) {
+			t.Fatalf("answer %d is %s", i, a)
+		}
+	}
+	// The newer one's own names inside are not taken.
+	p.AwaitAnswer(t, platform.Internal, newer.InternalURL("same", "/"), is("newer"))
+	newer.Deploy("other", says("other"))
+	p.AwaitAnswer(t, platform.External, "http://other.localhost/", is("other"))
+
+	// When the older one goes, the newer one takes the host.
+	if err := p.Delete(t.Context(), &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: older.In, Name: "same"}}); err != nil {
+		t.Fatal(err)
+	}
+	newer.AwaitReady("same")
+	p.AwaitAnswer(t, platform.External, "http://same.localhost/", is("newer"))
+}
+
+// setNetwork sets a key of config-network until the test ends.
+func setNetwork(t *testing.T, p *platform.Platform, key, value string) {
+	t.Helper()
+	patch := func(ctx context.Context, value string) error {
+		settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: serving.Namespace, Name: "config-network"}}
+		return p.Patch(ctx, settings, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"data":{%q:%s}}`, key, value)))
+	}
+	if err := patch(t.Context(), fmt.Sprintf("%q", value)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := patch(context.Background(), "null"); err != nil {
+			t.Error(err)
+		}
+	})
+}
