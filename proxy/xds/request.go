@@ -62,7 +62,7 @@ func (st *stream) answer(c *channel, req *discovery.DeltaDiscoveryRequest) {
 		return
 	}
 	text := req.GetErrorDetail().GetMessage()
-	guilty := named(text, r.items)
+	guilty := named(text, r.items, r.seq)
 	text = truncate(text)
 	if len(guilty) == 0 && len(r.items) == 1 {
 		guilty = map[*item]bool{r.items[0]: true}
@@ -78,7 +78,9 @@ func (st *stream) answer(c *channel, req *discovery.DeltaDiscoveryRequest) {
 				// Halves, until one is alone with its message.
 				it.group = max(1, len(r.items)/2)
 			}
-			st.retract(it, r.seq)
+			if h, ok := st.retract(it, r.seq); ok && h.here && it.acked.here && h.generation != it.acked.generation {
+				it.renew, it.also = regardless, append(it.also, h.generation)
+			}
 			it.forced = it.forced || it.sub && it.entry.res == nil && !it.last().here
 			st.affected(it)
 		}
@@ -107,6 +109,7 @@ func (st *stream) ack(it *item, seq uint64) {
 		it.flight = nil
 	}
 	it.group = 0
+	it.also = nil
 	st.affected(it)
 }
 
@@ -234,11 +237,18 @@ func (st *stream) subscribe(c *channel, req *discovery.DeltaDiscoveryRequest) er
 		st.touch(it)
 		st.ledTo(it)
 	}
+	var generations map[string]uint32
+	if c.kind.rearm {
+		generations = newest(held)
+	}
 	for name, version := range held {
 		if len(name) > maxName || !utf8.ValidString(name) || version == "" {
 			continue
 		}
-		key := Key{c.kind.url, name}
+		key, generation := Key{c.kind.url, name}, uint32(0)
+		if c.kind.rearm {
+			key.Name, generation = splitGeneration(name)
+		}
 		it := st.lookup(key)
 		if it == nil {
 			if !wild {
@@ -246,7 +256,11 @@ func (st *stream) subscribe(c *channel, req *discovery.DeltaDiscoveryRequest) er
 			}
 			it = st.item(st.s.entry(key))
 		}
-		st.holds(it, version)
+		if generation < generations[key.Name] {
+			it.also, it.forced = append(it.also, generation), true
+			continue
+		}
+		st.holds(it, version, generation)
 	}
 	if wild {
 		st.wildcard(c, true)
@@ -260,12 +274,12 @@ func (st *stream) subscribe(c *channel, req *discovery.DeltaDiscoveryRequest) er
 }
 
 // holds notes that the client has a version from an earlier stream.
-func (st *stream) holds(it *item, version string) {
+func (st *stream) holds(it *item, version string, generation uint32) {
 	if it.acked.here || len(it.flight) > 0 {
 		return
 	}
-	it.forced = false
-	it.acked = held{here: true, version: version}
+	it.forced = len(it.also) > 0
+	it.acked = held{here: true, version: version, generation: generation}
 	if cur := it.entry.res; cur != nil && cur.Version == version {
 		it.acked.res = cur
 		st.hold(it, cur)
@@ -312,12 +326,16 @@ func (st *stream) heardOf(url string) *channel {
 	return nil
 }
 
-// named is which of the items the message of a rejection names. A name counts
-// only as a whole: "c1" is not named by "c10: …".
-func named(text string, items []*item) map[*item]bool {
+// named is which of the items of response seq the message of a rejection names. A name
+// counts only as a whole: "c1" is not named by "c10: …".
+func named(text string, items []*item, seq uint64) map[*item]bool {
 	var m map[*item]bool
 	for _, it := range items {
-		if mentions(text, it.entry.key.Name) {
+		name := it.entry.key.Name
+		if i := it.inFlight(seq); i >= 0 {
+			name = generationName(name, it.flight[i].generation)
+		}
+		if mentions(text, name) {
 			if m == nil {
 				m = map[*item]bool{}
 			}
@@ -344,7 +362,7 @@ func mentions(text, name string) bool {
 }
 
 func nameByte(b byte) bool {
-	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("-_./#|", b) >= 0
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("-_./#|~", b) >= 0
 }
 
 func truncate(text string) string {

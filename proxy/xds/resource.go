@@ -58,7 +58,7 @@ func WithOwner(owner string) ResourceOption { return func(r *Resource) { r.Owner
 func AsLazy() ResourceOption { return func(r *Resource) { r.Lazy = true } }
 
 // NewResource encodes m deterministically and derives the version from the
-// bytes. It fails if m cannot be marshalled or the name is empty.
+// bytes. It fails if m cannot be marshalled, or the name is empty or one that the server makes.
 func NewResource(name string, m proto.Message, opts ...ResourceOption) (*Resource, error) {
 	if name == "" {
 		return nil, fmt.Errorf("xds resource of type %T: the name is empty", m)
@@ -66,6 +66,9 @@ func NewResource(name string, m proto.Message, opts ...ResourceOption) (*Resourc
 	body := new(anypb.Any)
 	if err := anypb.MarshalFrom(body, m, proto.MarshalOptions{Deterministic: true}); err != nil {
 		return nil, fmt.Errorf("xds resource %q of type %T: marshal: %w", name, m, err)
+	}
+	if _, g := splitGeneration(name); g > 0 && rules(body.TypeUrl).rearm {
+		return nil, fmt.Errorf("xds resource %q of type %T: a name that ends in ~ and a number is the server's own, see Server.TakeBack; choose another", name, m)
 	}
 	sum := sha256.Sum256(body.Value)
 	r := &Resource{Key: Key{body.TypeUrl, name}, Body: body, Version: hex.EncodeToString(sum[:8])}

@@ -52,6 +52,8 @@ type item struct {
 	queued  bool
 	blocked bool // waits for something it needs
 	usable  bool // in its current version
+	renew   renewal
+	also    []uint32 // generations that the client may have beside the one in acked
 
 	wanted   *Resource        // whose needs are held because the client is to have it
 	acked    held             // what the client has
@@ -67,7 +69,9 @@ type held struct {
 	version string
 	res     *Resource // nil if only the version is known
 	seq     uint64    // of the response; 0 if it came from an earlier stream
-	unknown bool      // the needs are unknown and might be anything
+
+	generation uint32 // under which name it is there, see takeback.go
+	unknown    bool   // the needs are unknown and might be anything
 }
 
 type rejection struct {
@@ -208,6 +212,9 @@ func (st *stream) look(it *item) {
 	st.reconsider(it)
 
 	v, _ := st.decide(it)
+	if v == rest && it.renew == ifLoaded {
+		it.renew = 0
+	}
 	if v == send || v == withdraw {
 		it.channel.ready[it] = struct{}{}
 	} else {

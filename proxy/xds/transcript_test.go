@@ -101,6 +101,7 @@ func (tr *transcript) flush() {
 //	connect NAME [role=…]                   a stream
 //	say NAME TYPE [sub=a,b] [unsub=a] [have=a:1,b:2] [ack=nonce] [nack=nonce] [msg=text_with_underscores]
 //	grace NAME | disconnect NAME
+//	takeback KEY
 //	state OWNER | acked KEY… | streams
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -191,6 +192,8 @@ func (tr *transcript) run(d *datadriven.TestData) error {
 		for _, r := range o.Rejected {
 			fmt.Fprintln(&tr.out, r)
 		}
+	case "takeback":
+		fmt.Fprintln(&tr.out, "streams:", tr.s.TakeBack(parseKey(arg(0))))
 	case "acked":
 		var keys []Key
 		for _, a := range d.CmdArgs {
@@ -285,6 +288,11 @@ func checkInvariants(t interface {
 				for n, count := range want {
 					if n == nil || n.users[it] != count {
 						t.Fatalf("%s: %v is not counted as a user of what it needs", st.node, it.entry.key)
+					}
+				}
+				if it.renew == ifLoaded && !it.queued {
+					if _, ready := c.ready[it]; !ready {
+						t.Fatalf("%s: %v is to be renewed, and nobody will do it", st.node, it.entry.key)
 					}
 				}
 				for u := range it.users {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,10 +56,13 @@ func Start(t testing.TB, bootstrap []byte, args ...string) *Envoy {
 	if err := os.WriteFile(config, bootstrap, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if !slices.Contains(args, "--concurrency") {
+		args = append(args[:len(args):len(args)], "--concurrency", "1")
+	}
 	e := &Envoy{exited: make(chan struct{}), log: &logBuffer{}}
 	e.command = exec.Command(binary, append([]string{
 		"--config-path", config, "--admin-address-path", admin,
-		"--concurrency", "1", "--disable-hot-restart", "--log-level", "warning",
+		"--disable-hot-restart", "--log-level", "warning",
 	}, args...)...)
 	e.command.Stdout, e.command.Stderr = e.log, e.log
 	e.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
