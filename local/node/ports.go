@@ -2,22 +2,23 @@ package node
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync"
 )
 
-// ports gives each pod a port of its own. A port that another program listens on
-// is never given out.
+// ports gives each pod a port of its own. A port that another program listens on, or
+// that another node on this machine has given out, is never given out.
 type ports struct {
 	low, high int
 	mu        sync.Mutex
 	next      int
-	used      map[int]bool
+	used      map[int]io.Closer // what reserves it on this machine
 }
 
 func newPorts(low, high int) *ports {
-	return &ports{low: low, high: high, next: low, used: map[int]bool{}}
+	return &ports{low: low, high: high, next: low, used: map[int]io.Closer{}}
 }
 
 // take gives out a free port, going round the range so that a port is not reused
@@ -30,10 +31,18 @@ func (p *ports) take() (int, error) {
 		if p.next++; p.next > p.high {
 			p.next = p.low
 		}
-		if !p.used[n] && free(n) {
-			p.used[n] = true
+		if p.used[n] != nil {
+			continue
+		}
+		reservation, err := reserve(n)
+		if err != nil {
+			continue
+		}
+		if free(n) {
+			p.used[n] = reservation
 			return n, nil
 		}
+		_ = reservation.Close()
 	}
 	return 0, fmt.Errorf("no free port between %d and %d: delete pods or give the node another range", p.low, p.high)
 }
@@ -42,17 +51,31 @@ func (p *ports) take() (int, error) {
 func (p *ports) keep(n int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.used[n] {
+	if p.used[n] != nil {
 		return false
 	}
-	p.used[n] = true
+	reservation, err := reserve(n)
+	if err != nil { // the pod listens there: it comes first
+		reservation = io.NopCloser(nil)
+	}
+	p.used[n] = reservation
 	return true
 }
 
 func (p *ports) release(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.used, n)
+	if reservation := p.used[n]; reservation != nil {
+		_ = reservation.Close()
+		delete(p.used, n)
+	}
+}
+
+// reserve keeps other nodes on this machine from giving out the port before its pod
+// listens there. The name that is listened on is no file, lives in the network namespace
+// that the port is of, and goes with this process, however that ends.
+func reserve(n int) (io.Closer, error) {
+	return net.Listen("unix", fmt.Sprintf("@ebb-node-port-%d", n))
 }
 
 // free tells whether nobody listens on the port on any address.
