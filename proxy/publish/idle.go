@@ -6,7 +6,8 @@ import (
 	"ebb.dev/ebb/proxy/xds"
 )
 
-// onSubscribe is called by the discovery server when a gateway asks for a Route's configuration or lets go of it.
+// onSubscribe is called by the discovery server when a first gateway asks for a
+// Route's configuration, and when the last one has let go of it.
 func (p *Publisher) onSubscribe(typeURL, name string, on bool) {
 	if typeURL != xds.RouteType {
 		return
@@ -17,11 +18,8 @@ func (p *Publisher) onSubscribe(typeURL, name string, on bool) {
 	if entry == nil {
 		return
 	}
-	if on {
-		entry.gateways++
+	if entry.loaded = on; on {
 		entry.used = time.Now()
-	} else if entry.gateways > 0 {
-		entry.gateways--
 	}
 	p.events.add(p.byRoute[name])
 }
@@ -39,10 +37,8 @@ func (p *Publisher) Used(cluster string) {
 }
 
 // takeBackIdle takes the configuration of Routes that nobody called for a while back
-// from the gateways. The scopes are replaced by equal ones under new names, in one
-// response, so that a request at that moment finds one or the other; a gateway lets
-// go of the configuration, and of the clusters only it needed, with the old scopes,
-// and asks again when the next request comes.
+// from the gateways that have it. Nothing happens on a gateway that is just loading it; it is asked again
+// the next time, as long as any gateway has it.
 func (p *Publisher) takeBackIdle(now time.Time) {
 	if p.opts.IdleAfter <= 0 {
 		return
@@ -50,16 +46,11 @@ func (p *Publisher) takeBackIdle(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, entry := range p.routes {
-		if entry.gateways == 0 || now.Sub(entry.used) < p.opts.IdleAfter {
+		if !entry.loaded || now.Sub(entry.used) < p.opts.IdleAfter {
 			continue
 		}
-		resources, err := encodeRoute(entry.route, entry.generation+1)
-		if err != nil {
-			p.opts.Logger.Error("take configuration back", "route", name, "error", err)
-			continue
+		if n := p.server.TakeBack(xds.Key{Type: xds.RouteType, Name: entry.route.Name}); n > 0 {
+			p.opts.Logger.Info("configuration taken back, the route is idle", "route", name, "gateways", n)
 		}
-		entry.generation++
-		p.replaceRoute(name, entry, entry.route, resources)
-		p.opts.Logger.Info("configuration taken back, the route is idle", "route", name)
 	}
 }

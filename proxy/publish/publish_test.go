@@ -302,3 +302,38 @@ func TestIdleConfigurationIsTakenBack(t *testing.T) {
 		return len(now) == 4 && !slices.Equal(now, before)
 	})
 }
+
+// The older of two Routes with one host has it, also when it comes to it later, and the
+// younger one gets it when the older one lets go.
+func TestOneHostIsForTheOlderRoute(t *testing.T) {
+	w := newWorld(t, 0)
+	one, two := w.revision("one"), w.revision("two")
+	older := w.route("older", target(one.Name, 100))
+	younger := w.route("younger", target(two.Name, 100))
+	g := connect(t, w.publisher.Server())
+	w.ready(g, "older")
+	w.ready(g, "younger")
+	share := func(r *v1.Route, revision string) {
+		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(r), r))
+		r.Status.URL = "http://shared.example.com"
+		r.Status.Traffic = []v1.TrafficTarget{target(revision, 100)}
+		w.must(w.Status().Update(t.Context(), r))
+	}
+	has := func(route *v1.Route) bool {
+		return slices.ContainsFunc(g.names(xds.ScopeType), func(scope string) bool {
+			return strings.Contains(scope, string(route.UID)) && strings.Contains(scope, "/shared.example.com")
+		})
+	}
+	share(younger, two.Name)
+	g.wait("the younger one has a host that nobody else wants", func() bool { return has(younger) })
+	share(older, one.Name)
+	g.wait("the older one has it", func() bool { return has(older) && !has(younger) })
+	w.ready(g, "older")
+	g.wait("the younger one says so", func() bool {
+		_, _, rejected := w.publisher.RouteState("default", "younger")
+		return len(rejected) == 1 && strings.Contains(rejected[0], "host shared.example.com is that of Route default/older, which is older")
+	})
+	w.must(w.Delete(t.Context(), older))
+	g.wait("the younger one has it again", func() bool { return has(younger) })
+	w.ready(g, "younger")
+}

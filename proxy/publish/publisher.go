@@ -72,6 +72,8 @@ type Publisher struct {
 	byRevision map[types.NamespacedName]map[types.NamespacedName]bool
 	byCluster  map[string]types.NamespacedName
 	byRoute    map[string]types.NamespacedName // by the route configuration's name
+	hosts      hosts
+	claims     claims
 
 	unsettled time.Time // when a gateway came or went last; zero once the time of grace is over
 	opened    bool      // the world was complete once
@@ -101,6 +103,8 @@ func New(opts Options) (*Publisher, error) {
 		byRevision: map[types.NamespacedName]map[types.NamespacedName]bool{},
 		byCluster:  map[string]types.NamespacedName{},
 		byRoute:    map[string]types.NamespacedName{},
+		hosts:      hosts{},
+		claims:     claims{},
 		unsettled:  time.Now(),
 	}
 	opts.XDS.OnState = p.onState

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"reflect"
 	"slices"
-	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -23,14 +22,17 @@ import (
 type routeEntry struct {
 	source    *v1.Route // the object that was translated last, for better or worse
 	problem   error     // why source could not be translated; what was published before goes on
-	route     ir.Route
+	whole     ir.Route    // as translated
+	route     ir.Route    // as published: whole, but for the hosts of older Routes
+	lost      []ir.Domain // those
 	keys      []xds.Key // the resources it has in the server
 	revisions []types.NamespacedName
+	wanted    []ir.Domain // what it claims
+	lost      []string    // a sentence for each domain that it does not get
 
-	settled    bool // every gateway had acknowledged what is published now, or a former leader said so
-	generation int  // counts how often its scopes were made anew, see takeBackIdle
-	gateways   int  // that have its configuration loaded
-	used       time.Time
+	settled bool // every gateway had acknowledged what is published now, or a former leader said so
+	loaded  bool // some gateway has, or asks for, its configuration
+	used    time.Time
 }
 
 func (p *Publisher) publishRoute(name types.NamespacedName) {
@@ -79,33 +81,83 @@ func (p *Publisher) translateRoute(name types.NamespacedName, entry *routeEntry)
 	if err != nil {
 		return err
 	}
-	resources, err := encodeRoute(route, entry.generation)
-	if err != nil {
-		return err
-	}
-	p.replaceRoute(name, entry, route, resources)
-	return nil
+	route, lost := p.claim(name, entry, route)
+	return p.serve(name, entry, route)
 }
 
 var errNoTraffic = errors.New("its traffic is not assigned yet")
 
-func (p *Publisher) replaceRoute(name types.NamespacedName, entry *routeEntry, route ir.Route, resources []*xds.Resource) {
+// serve publishes what the Route may have of whole, and what that gives to or takes
+// from others that claim its hosts, in one update: a host that changes hands is never without a
+// Route and never has two. It costs the Route, and those who claim the same hosts. On
+// an error nothing changes.
+func (p *Publisher) serve(name types.NamespacedName, entry *routeEntry, whole ir.Route) error {
+	c := claim{route: name, created: entry.source.CreationTimestamp.Time, uid: entry.source.UID}
+	before, now := domains(entry.whole), domains(whole)
+	others := p.hosts.change(c, before, now)
+	var u update
+	if err := p.encode(&u, name, entry, whole); err != nil {
+		p.hosts.change(c, now, before)
+		return err
+	}
+	entry.whole = whole
+	p.byRoute[whole.Name] = name
+	p.encodeAll(&u, others)
+	p.commit(&u)
+	return nil
+}
+
+// update is what is to be given to the server at once.
+type update struct {
+	set    []*xds.Resource
+	remove []xds.Key
+	after  []func()
+}
+
+// encode adds what name has to serve of whole. Nothing is noted before commit.
+func (p *Publisher) encode(u *update, name types.NamespacedName, entry *routeEntry, whole ir.Route) error {
+	share, lost := p.hosts.share(name, whole)
+	var resources []*xds.Resource
+	if len(share.Hosts) > 0 {
+		var err error
+		if resources, err = encodeRoute(share); err != nil {
+			return err
+		}
+	}
 	keys := make([]xds.Key, len(resources))
 	for i, r := range resources {
 		keys[i] = r.Key
 	}
-	var gone []xds.Key
 	for _, k := range entry.keys {
 		if !slices.Contains(keys, k) {
-			gone = append(gone, k)
+			u.remove = append(u.remove, k)
 		}
 	}
-	if !reflect.DeepEqual(entry.route, route) {
-		entry.settled = !p.opened
+	u.set = append(u.set, resources...)
+	u.after = append(u.after, func() {
+		if !reflect.DeepEqual(entry.route, share) {
+			entry.settled = !p.opened
+		}
+		entry.route, entry.lost, entry.keys = share, lost, keys
+	})
+	return nil
+}
+
+func (p *Publisher) encodeAll(u *update, names []types.NamespacedName) {
+	for _, name := range names {
+		entry := p.routes[name]
+		if err := p.encode(u, name, entry, entry.whole); err != nil {
+			p.opts.Logger.Error("route is not published; what was published before goes on", "route", name, "error", err)
+		}
+		p.events.add(name)
 	}
-	entry.route, entry.keys = route, keys
-	p.byRoute[route.Name] = name
-	p.server.Update(resources, gone)
+}
+
+func (p *Publisher) commit(u *update) {
+	for _, f := range u.after {
+		f()
+	}
+	p.server.Update(u.set, u.remove)
 }
 
 // dependOn notes which revisions the Route needs, so that it is translated again when one of them comes or goes.
@@ -145,13 +197,21 @@ func (p *Publisher) forgetRoute(name types.NamespacedName, entry *routeEntry) {
 		}
 	}
 	delete(p.byRoute, entry.route.Name)
-	delete(p.routes, name)
 	p.server.Update(nil, entry.keys)
+	p.release(name, entry, nil)
+	delete(p.routes, name)
 }
 
+// scopeGeneration is the same for all: the discovery server has generations of its own.
+const scopeGeneration = "0"
+
 // encodeRoute makes the scopes, which every gateway gets, and the configuration they lead to, which a gateway asks for.
-func encodeRoute(route ir.Route, generation int) ([]*xds.Resource, error) {
-	scopes, err := envoy.Scopes(route, strconv.Itoa(generation))
+// A route without a host needs neither.
+func encodeRoute(route ir.Route) ([]*xds.Resource, error) {
+	if len(route.Hosts) == 0 {
+		return nil, nil
+	}
+	scopes, err := envoy.Scopes(route, scopeGeneration)
 	if err != nil {
 		return nil, err
 	}

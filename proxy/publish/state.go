@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,9 @@ func (p *Publisher) RouteState(namespace, name string) (connected, pending int, 
 		return 1, 1, nil
 	}
 	problem := entry.problem
+	rejected = p.hosts.explain(entry.lost)
 	owners := []string{string(entry.route.Owner)}
+	lost := slices.Clone(entry.lost)
 	for _, r := range entry.revisions {
 		owners = append(owners, string(translate.RevisionOwner(r.Namespace, r.Name)))
 	}
@@ -44,8 +47,9 @@ func (p *Publisher) RouteState(namespace, name string) (connected, pending int, 
 	case errors.Is(problem, errNoTraffic), errors.As(problem, &missing):
 		return 1, 1, nil
 	case problem != nil:
-		return 1, 1, []string{problem.Error()}
+		return 1, 1, append(rejected, problem.Error())
 	}
+	rejected = lost
 	for _, owner := range owners {
 		state := p.server.State(owner)
 		connected = state.Gateways
