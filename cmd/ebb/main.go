@@ -55,7 +55,24 @@ func root() *cobra.Command {
 	add(use, user.Commands()...)
 	add(local, up.Command(), demo.Command(), up.EnvoyCommand())
 	add(parts, untilSignal(serve.ControllerCommand()), untilSignal(serve.ActivatorCommand()))
+	sayUsage(cmd)
 	return cmd
+}
+
+// sayUsage makes errors in flags and arguments end with how the command is used.
+func sayUsage(cmd *cobra.Command) {
+	hint := func(c *cobra.Command, err error) error {
+		if err == nil {
+			return nil
+		}
+		return fmt.Errorf("%w\n  usage: %s\n  `%s --help` shows more", err, c.UseLine(), c.CommandPath())
+	}
+	cmd.SetFlagErrorFunc(hint)
+	for _, c := range cmd.Commands() {
+		if check := c.Args; check != nil {
+			c.Args = func(c *cobra.Command, args []string) error { return hint(c, check(c, args)) }
+		}
+	}
 }
 
 // untilSignal gives a command that runs until it is told to end a context for that.

@@ -39,6 +39,9 @@ const PortAnnotation = "ebb.dev/port"
 // IsolationAnnotation of the Node says how containers are kept apart.
 const IsolationAnnotation = "ebb.dev/isolation"
 
+// IsolationReasonAnnotation of the Node says why they are not kept apart better.
+const IsolationReasonAnnotation = "ebb.dev/isolation-reason"
+
 // Config is what Run needs.
 type Config struct {
 	Client *rest.Config // for the API server

@@ -80,6 +80,10 @@ func (n *Node) putNode(ctx context.Context) error {
 		o.Annotations = map[string]string{}
 	}
 	o.Annotations[IsolationAnnotation] = n.iso.String()
+	delete(o.Annotations, IsolationReasonAnnotation)
+	if n.isoWhy != "" {
+		o.Annotations[IsolationReasonAnnotation] = n.isoWhy
+	}
 	o.Spec.Taints = nil // it is ready, whatever was thought of it while it was away
 	o.Spec.Unschedulable = false
 	if o, err = nodes.Update(ctx, o, metav1.UpdateOptions{}); err != nil {

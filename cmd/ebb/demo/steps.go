@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/cmd/ebb/image"
@@ -123,7 +122,7 @@ func (d *show) apply(ctx context.Context, wish user.Deployment) (*v1.Service, er
 	if err != nil {
 		return nil, err
 	}
-	return d.session.AwaitReady(ctx, name, svc.Generation, func(string) {})
+	return d.session.AwaitReady(ctx, svc, func(string) {})
 }
 
 func (d *show) fromZero(ctx context.Context) (string, error) {
@@ -199,7 +198,7 @@ func (d *show) traffic(ctx context.Context, change user.TrafficChange) (time.Dur
 	if err != nil {
 		return 0, err
 	}
-	_, err = d.session.AwaitReady(ctx, name, svc.Generation, func(string) {})
+	_, err = d.session.AwaitReady(ctx, svc, func(string) {})
 	return time.Since(began), err
 }
 
@@ -263,15 +262,11 @@ func (d *show) toZero(ctx context.Context) (string, error) {
 func (d *show) replicas(ctx context.Context, revision string, enough func(int32) bool) error {
 	last := int32(-1)
 	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		var r v1.Revision
-		if err := d.session.Get(ctx, client.ObjectKey{Namespace: d.session.Namespace, Name: revision}, &r); err != nil {
-			return false, err
+		n, err := d.session.Replicas(ctx, revision)
+		if err == nil {
+			last = n
 		}
-		last = 0
-		if r.Status.ActualReplicas != nil {
-			last = *r.Status.ActualReplicas
-		}
-		return enough(last), nil
+		return err == nil && enough(n), err
 	})
 	if err != nil {
 		return fmt.Errorf("%s has %d pods: %w", revision, last, err)

@@ -46,7 +46,7 @@ func (s Search) Find() (path, source string, err error) {
 			return "", "", err
 		}
 		if err := executable(path); err != nil {
-			return "", "", fmt.Errorf("%s: %w", wish.source, err)
+			return "", "", fmt.Errorf("%s: %w: name an Envoy program, or leave it out and one is found or fetched", wish.source, err)
 		}
 		return path, wish.source, nil
 	}

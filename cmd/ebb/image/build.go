@@ -27,6 +27,28 @@ func IsPackage(argument string) bool {
 	return argument == "." || argument == ".." || strings.HasPrefix(argument, "./") || strings.HasPrefix(argument, "../") || filepath.IsAbs(argument)
 }
 
+// Check tells at once what would keep Build from working: no Go files in dir, no go
+// command, no registry.
+func Check(dir, registry string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("no Go package in %s: %w: name the folder of a main package, like ./examples/hello", dir, err)
+	}
+	if !info.IsDir() {
+		dir = filepath.Dir(dir)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*.go")); len(files) == 0 {
+		return fmt.Errorf("%s holds no .go files: name the folder of a main package, like ./examples/hello", dir)
+	}
+	if _, err := exec.LookPath("go"); err != nil {
+		return errors.New("the go command is not in the PATH: install Go, or deploy an image with --image REF")
+	}
+	if registry == "" {
+		return errors.New("no registry to push to: give --registry HOST/PATH or set $KO_DOCKER_REPO, or use a running `ebb up`, which has one (--data DIR names it)")
+	}
+	return nil
+}
+
 // Build compiles the main package in dir for this machine's architecture, pushes it to
 // registry/NAME and returns the reference by digest. Registries on loopback are spoken
 // to in plain HTTP. It uses the standard logger, which it silences while it runs: one
@@ -36,19 +58,11 @@ func Build(ctx context.Context, dir, registry, imageName string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if info, err := os.Stat(dir); err != nil {
-		return "", fmt.Errorf("no Go package in %s: %w", dir, err)
-	} else if !info.IsDir() {
+	if err := Check(dir, registry); err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		dir = filepath.Dir(dir)
-	}
-	if files, _ := filepath.Glob(filepath.Join(dir, "*.go")); len(files) == 0 {
-		return "", fmt.Errorf("%s holds no .go files: name the folder of a main package", dir)
-	}
-	if _, err := exec.LookPath("go"); err != nil {
-		return "", errors.New("the go command is not in the PATH: install Go, or deploy an image with --image REF")
-	}
-	if registry == "" {
-		return "", errors.New("no registry to push to: give --registry HOST/PATH or set $KO_DOCKER_REPO, or run `ebb up`, which has one")
 	}
 	var output strings.Builder
 	log.SetOutput(&output)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebb.dev/ebb/cmd/ebb/envoybin"
+	"ebb.dev/ebb/cmd/ebb/image"
 )
 
 // Command is `ebb up`.
@@ -28,13 +29,20 @@ func Command() *cobra.Command {
 			o.Out = cmd.OutOrStdout()
 			ctx, now, release := Interrupts(cmd.Context(), func() { fmt.Fprintln(o.Out, "\nstopping (Ctrl-C again: at once)") })
 			defer release()
+			if try != "" { // known before minutes are spent
+				if err := image.Check(try, "the platform's own"); err != nil {
+					return fmt.Errorf("--try: %w", err)
+				}
+			}
 			p, err := Start(ctx, o, now)
 			if errors.Is(err, ErrInterrupted) {
+				fmt.Fprintln(o.Out, "stopped")
 				return nil
 			}
 			if err != nil {
 				return err
 			}
+			defer fmt.Fprintln(o.Out, "stopped; services stay for the next `ebb up`")
 			defer p.Stop(now)
 			p.welcome()
 			if try != "" {
@@ -107,13 +115,14 @@ func (p *Platform) welcome() {
   Kubeconfig:  export KUBECONFIG=%s
   Registry:    %s
   Logs:        %s
+  Pods:        %s
 
   ebb deploy hello ./examples/hello     make a service from Go code (or --image REF)
   ebb list                              what is there
   ebb status                            the parts of the platform
 
 Ctrl-C ends it; services stay for the next start.
-`, p.ports["gateway"], running.Kubeconfig, running.Registry, p.dir.Path("logs"))
+`, p.ports["gateway"], running.Kubeconfig, running.Registry, p.dir.Path("logs"), p.isolation)
 }
 
 // EnvoyCommand is `ebb envoy`: it prints the path of an Envoy, fetched if need be.

@@ -14,6 +14,8 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"ebb.dev/ebb/cmd/ebb/user"
 )
 
 // connect makes the clients with which the platform is watched and installed.
@@ -46,21 +48,26 @@ func (l *layout) connect(kubeconfig string) (client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.nodeUp = func(ctx context.Context) error { return nodeReady(ctx, c) }
+	l.nodeUp = func(ctx context.Context) error {
+		isolation, err := nodeReady(ctx, c)
+		l.isolation = isolation
+		return err
+	}
 	return c, nil
 }
 
-func nodeReady(ctx context.Context, c client.Client) error {
+// nodeReady asks whether the node takes pods, and how it keeps them apart.
+func nodeReady(ctx context.Context, c client.Client) (isolation string, err error) {
 	var node corev1.Node
 	if err := c.Get(ctx, client.ObjectKey{Name: nodeName}, &node); err != nil {
-		return err
+		return "", err
 	}
 	for _, condition := range node.Status.Conditions {
 		if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
-			return nil
+			return user.Isolation(&node), nil
 		}
 	}
-	return fmt.Errorf("node %s is not Ready", nodeName)
+	return "", fmt.Errorf("node %s is not Ready", nodeName)
 }
 
 // accountThere asks for the service account without which no pod is admitted.

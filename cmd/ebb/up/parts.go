@@ -52,6 +52,8 @@ type layout struct {
 	newPeer  bool                                // etcd's stored peer URL is not the present one
 	ready    func(context.Context, string) error // asks the kube-apiserver for a path
 	nodeUp   func(context.Context) error
+
+	isolation string // of pods, in words; known once the node is ready
 }
 
 func (l *layout) at(port string) string {

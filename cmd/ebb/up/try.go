@@ -13,7 +13,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/cmd/ebb/image"
@@ -67,16 +66,24 @@ func (p *Platform) try(ctx context.Context, path string) error {
 	}
 	ready, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("service "+name+" did not get ready in two minutes: `ebb describe "+name+"` shows why"))
 	defer cancel()
-	if svc, err = s.AwaitReady(ready, name, svc.Generation, func(string) {}); err != nil {
+	if svc, err = s.AwaitReady(ready, svc, func(line string) { p.progress.Line("  %s", line) }); err != nil {
 		return err
 	}
-	p.progress.Line("service %s %s and ready, with no pod: %s", name, outcome, svc.Status.URL)
+	p.progress.Line("service %s %s: %s", name, outcome, svc.Status.URL)
+	pods, err := s.Replicas(ctx, mostUsed(svc))
+	if err != nil {
+		return err
+	}
 	caller := p.Caller()
 	first, body, err := call(ctx, caller, svc.Status.URL)
 	if err != nil {
 		return fmt.Errorf("call %s: %w", svc.Status.URL, err)
 	}
-	p.progress.Line("the first call, from zero, took %s and answered: %s", first.Round(time.Millisecond), strings.TrimSpace(body))
+	how := "from zero"
+	if pods > 0 {
+		how = fmt.Sprintf("with %d pod(s) there already,", pods)
+	}
+	p.progress.Line("the first call, %s, took %s and answered: %s", how, first.Round(time.Millisecond), strings.TrimSpace(body))
 	if err := p.awaitReplicas(ctx, s, mostUsed(svc), func(n int32) bool { return n > 0 }); err != nil {
 		return err
 	}
@@ -89,11 +96,11 @@ func (p *Platform) try(ctx context.Context, path string) error {
 Next, in another terminal:
 
   curl %s
-  ebb deploy %s --env TARGET=again && ebb revisions %s
-  ebb traffic %s --rollback
+  ebb deploy %s --env TARGET=again      # a second revision, which takes the traffic
+  ebb traffic %s --rollback             # back to the first
 
-Without calls it is back at zero after about 90 s. Ctrl-C ends the platform.
-`, svc.Status.URL, name, name, name)
+(ebb is %s.) Without calls the service is back at zero after about 90 s. Ctrl-C ends the platform.
+`, svc.Status.URL, name, name, p.programs.ebb)
 	return nil
 }
 
@@ -134,14 +141,7 @@ func (p *Platform) awaitReplicas(ctx context.Context, s *user.Session, revision 
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		var r v1.Revision
-		if err := s.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: revision}, &r); err != nil {
-			return false, err
-		}
-		n := int32(0)
-		if r.Status.ActualReplicas != nil {
-			n = *r.Status.ActualReplicas
-		}
-		return enough(n), nil
+		n, err := s.Replicas(ctx, revision)
+		return err == nil && enough(n), err
 	})
 }

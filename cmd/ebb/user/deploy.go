@@ -94,27 +94,32 @@ func DeployCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx := cmd.Context()
+			ctx, began := cmd.Context(), time.Now()
+			stage := func(format string, args ...any) {
+				fmt.Fprintf(s.Err, "%6.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+			}
 			if pkg != "" {
 				if registry == "" {
 					registry = s.registry()
 				}
-				fmt.Fprintf(s.Err, "Building %s\n", pkg)
-				began := time.Now()
+				if err := imagebuild.Check(pkg, registry); err != nil {
+					return err
+				}
+				stage("building %s", pkg)
 				if d.Image, err = imagebuild.Build(ctx, pkg, registry, d.Name); err != nil {
 					return err
 				}
-				fmt.Fprintf(s.Err, "Pushed %s (%s)\n", d.Image, time.Since(began).Round(100*time.Millisecond))
+				stage("pushed %s", d.Image)
 			}
 			svc, outcome, err := s.Deploy(ctx, d)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(s.Err, "Service %s/%s %s\n", svc.Namespace, svc.Name, outcome)
+			stage("service %s/%s %s", svc.Namespace, svc.Name, outcome)
 			if waitReady {
 				ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("service %s is not Ready after %s: `ebb describe %s` and `ebb logs %s` show more", svc.Name, timeout, svc.Name, svc.Name))
 				defer cancel()
-				if svc, err = s.AwaitReady(ctx, svc.Name, svc.Generation, func(line string) { fmt.Fprintln(s.Err, "  "+line) }); err != nil {
+				if svc, err = s.AwaitReady(ctx, svc, func(line string) { stage("%s", line) }); err != nil {
 					return err
 				}
 			}

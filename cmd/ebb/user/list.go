@@ -21,7 +21,12 @@ func ListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls", "get"}, Short: "List services",
 		Example: "  ebb list\n  ebb list -A -o wide",
-		Args:    cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("it lists all services and takes no name: `ebb describe %s` shows one", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := f.Connect(cmd)
 			if err != nil {

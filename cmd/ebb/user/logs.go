@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
 // LogsCommand is `ebb logs`.
@@ -35,6 +36,15 @@ func LogsCommand() *cobra.Command {
 			}
 			if _, err := s.service(cmd.Context(), args[0]); err != nil {
 				return err
+			}
+			if o.revision != "" {
+				revisions, err := s.revisionsOf(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if !slices.ContainsFunc(revisions, func(r v1.Revision) bool { return r.Name == o.revision }) {
+					return fmt.Errorf("service %s has no revision %q: `ebb revisions %s` lists them", args[0], o.revision, args[0])
+				}
 			}
 			return s.logs(cmd.Context(), args[0], o)
 		},

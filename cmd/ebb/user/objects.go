@@ -52,6 +52,18 @@ func (s *Session) revisionsOf(ctx context.Context, name string) ([]v1.Revision, 
 	return list.Items, nil
 }
 
+// Replicas is how many ready pods a revision has.
+func (s *Session) Replicas(ctx context.Context, revision string) (int32, error) {
+	var r v1.Revision
+	if err := s.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: revision}, &r); err != nil {
+		return 0, s.explain(err, fmt.Sprintf("revision %q", revision))
+	}
+	if r.Status.ActualReplicas == nil {
+		return 0, nil
+	}
+	return *r.Status.ActualReplicas, nil
+}
+
 // generation of the Configuration from which a revision was made; 0 when unknown.
 func generation(r v1.Revision) int {
 	n, _ := strconv.Atoi(r.Labels[serving.ConfigurationGenerationLabel])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -114,25 +115,25 @@ func mapper() meta.RESTMapper {
 
 func (f *Flags) restConfig() (*rest.Config, string, *datadir.Running, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	running, up := f.running()
 	var local *datadir.Running
-	switch {
-	case f.Kubeconfig != "":
-		rules.ExplicitPath = f.Kubeconfig
-	case os.Getenv("KUBECONFIG") != "" && f.Data == "":
-	case up:
-		rules.ExplicitPath = running.Kubeconfig
-	case f.Data != "":
-		return nil, "", nil, fmt.Errorf("no `ebb up` runs on %s: start it with `ebb up --data %s`", f.Data, f.Data)
+	named := f.Kubeconfig
+	if named == "" && f.Data == "" {
+		named = os.Getenv("KUBECONFIG")
 	}
-	if up && (rules.ExplicitPath == running.Kubeconfig || rules.ExplicitPath == "" && os.Getenv("KUBECONFIG") == running.Kubeconfig) {
+	if named != "" {
+		rules.ExplicitPath = f.Kubeconfig
+		local = platformOf(named)
+	} else if running, up := f.running(); up {
+		rules.ExplicitPath = running.Kubeconfig
 		local = &running
+	} else if f.Data != "" {
+		return nil, "", nil, fmt.Errorf("no `ebb up` runs on %s: start it with `ebb up --data %s`", f.Data, f.Data)
 	}
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
 	config, err := loader.ClientConfig()
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {
-			return nil, "", nil, errors.New("no platform is running here and no kubeconfig is set: start one with `ebb up`, or name a cluster with --kubeconfig FILE or $KUBECONFIG")
+			return nil, "", nil, errors.New("no platform is running here and no kubeconfig is set: start one with `ebb up`, name the folder of a running one with --data DIR, or a cluster with --kubeconfig FILE or $KUBECONFIG")
 		}
 		return nil, "", nil, fmt.Errorf("kubeconfig: %w", err)
 	}
@@ -143,6 +144,19 @@ func (f *Flags) restConfig() (*rest.Config, string, *datadir.Running, error) {
 		}
 	}
 	return config, namespace, local, nil
+}
+
+// platformOf is the `ebb up` that wrote the kubeconfig and runs; nil for another one.
+func platformOf(kubeconfig string) *datadir.Running {
+	dir, err := datadir.At(filepath.Dir(kubeconfig))
+	if err != nil || filepath.Base(kubeconfig) != filepath.Base(dir.Kubeconfig()) {
+		return nil
+	}
+	running, up := dir.ReadRunning()
+	if !up {
+		return nil
+	}
+	return &running
 }
 
 func (f *Flags) running() (datadir.Running, bool) {

@@ -18,6 +18,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/cmd/ebb/output"
+	"ebb.dev/ebb/proxy/xds"
 )
 
 // Part is one process of an embedded platform.
@@ -35,6 +36,7 @@ type PlatformStatus struct {
 	Parts      []Part          `json:"parts,omitempty"`
 	Controller json.RawMessage `json:"controller,omitempty"`
 	Nodes      int             `json:"nodes"`
+	Isolation  string          `json:"isolation,omitempty"` // of the pods of an embedded node
 	Services   int             `json:"services"`
 	NotReady   int             `json:"notReady"`
 	Pods       int             `json:"pods"`
@@ -84,6 +86,9 @@ func (s *Session) platformStatus(ctx context.Context) (*PlatformStatus, error) {
 	var nodes corev1.NodeList
 	if err := s.List(ctx, &nodes); err == nil {
 		st.Nodes = len(nodes.Items)
+		for i := range nodes.Items {
+			st.Isolation = Isolation(&nodes.Items[i])
+		}
 	}
 	var pods corev1.PodList
 	if err := s.List(ctx, &pods); err == nil {
@@ -177,7 +182,10 @@ func (s *Session) printStatus(st *PlatformStatus) error {
 		{"Services", services},
 		{"Pods", strconv.Itoa(st.Pods)},
 		{"Nodes", strconv.Itoa(st.Nodes)},
-		{"Controller", controllerSummary(st.Controller)},
+		{"Isolation", st.Isolation},
+		{"Gateways", connected(st.Controller, xds.Gateway)},
+		{"Activators", connected(st.Controller, xds.Activator)},
+		{"Load reports", reporting(st.Controller, time.Now())},
 	}); err != nil {
 		return err
 	}
@@ -200,19 +208,18 @@ func portOf(address string) string {
 	return ""
 }
 
-// controllerSummary shows the top-level numbers and words of the controller's own status.
-func controllerSummary(text json.RawMessage) string {
-	var fields map[string]any
-	if json.Unmarshal(text, &fields) != nil {
-		return ""
+// Isolation says how the node keeps pods apart, and why not better; "" for a node that
+// is not an embedded one.
+func Isolation(node *corev1.Node) string {
+	how, why := node.Annotations["ebb.dev/isolation"], node.Annotations["ebb.dev/isolation-reason"]
+	switch {
+	case how == "none":
+		how = "plain processes of this user, not kept apart"
+	case how != "":
+		how = "processes in " + how
 	}
-	var shown []string
-	for key, value := range fields {
-		switch value.(type) {
-		case float64, string, bool:
-			shown = append(shown, fmt.Sprintf("%s %v", key, value))
-		}
+	if how != "" && why != "" {
+		how += " (" + why + ")"
 	}
-	slices.Sort(shown)
-	return strings.Join(shown, ", ")
+	return how
 }

@@ -87,7 +87,7 @@ func TrafficCommand() *cobra.Command {
 			if waitReady {
 				ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the change of %s is not in effect after %s: `ebb describe %s` shows why", svc.Name, timeout, svc.Name))
 				defer cancel()
-				if svc, err = s.AwaitReady(ctx, svc.Name, svc.Generation, func(string) {}); err != nil {
+				if svc, err = s.AwaitReady(ctx, svc, func(string) {}); err != nil {
 					return err
 				}
 			}

@@ -1,0 +1,73 @@
+package user
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"ebb.dev/ebb/cmd/ebb/output"
+)
+
+// explanation is why a revision has the pods it has.
+type explanation struct {
+	Revision string   `json:"revision"`
+	Pods     string   `json:"pods"` // actual/desired
+	Reasons  []string `json:"reasons"`
+}
+
+// ExplainCommand is `ebb explain`.
+func ExplainCommand() *cobra.Command {
+	var f Flags
+	cmd := &cobra.Command{
+		Use: "explain NAME", Short: "Show why each revision of a service has as many pods as it has",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: f.completeServices,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := f.Connect(cmd)
+			if err != nil {
+				return err
+			}
+			if s.Local == nil {
+				return errors.New("explain asks the controller of an `ebb up` on this machine: name its folder with --data DIR")
+			}
+			if _, err := s.service(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			revisions, err := s.revisionsOf(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			all := make([]explanation, 0, len(revisions))
+			for _, r := range revisions {
+				query := url.Values{"namespace": {r.Namespace}, "revision": {r.Name}}
+				text, err := fetch(cmd.Context(), "http://"+s.Local.Controller+"/explain?"+query.Encode())
+				if err != nil {
+					return fmt.Errorf("ask the controller (`ebb status` shows its state): %w", err)
+				}
+				e := explanation{Revision: r.Name, Pods: count(r.Status.ActualReplicas) + "/" + count(r.Status.DesiredReplicas)}
+				if err := json.Unmarshal(text, &e.Reasons); err != nil {
+					return fmt.Errorf("read the controller's answer: %w", err)
+				}
+				all = append(all, e)
+			}
+			if s.Format == output.JSON || s.Format == output.YAML {
+				return output.WriteObject(s.Out, s.Format, all)
+			}
+			for _, e := range all {
+				fmt.Fprintf(s.Out, "%s, pods %s\n", e.Revision, e.Pods)
+				if len(e.Reasons) == 0 {
+					fmt.Fprintln(s.Out, "  nothing has been decided about it yet")
+				}
+				for _, reason := range e.Reasons {
+					fmt.Fprintln(s.Out, "  "+reason)
+				}
+			}
+			return nil
+		},
+	}
+	f.Add(cmd)
+	f.AddOutput(cmd)
+	return cmd
+}
