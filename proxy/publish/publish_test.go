@@ -331,7 +331,7 @@ func TestOneHostIsForTheOlderRoute(t *testing.T) {
 	w.ready(g, "older")
 	g.wait("the younger one says so", func() bool {
 		_, _, rejected := w.publisher.RouteState("default", "younger")
-		return len(rejected) == 1 && strings.Contains(rejected[0], "host shared.example.com is that of Route default/older, which is older")
+		return len(rejected) == 1 && strings.Contains(rejected[0], "host shared.example.com is served by route default/older, which is older")
 	})
 	w.must(w.Delete(t.Context(), older))
 	g.wait("the younger one has it again", func() bool { return has(younger) })

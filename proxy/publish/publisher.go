@@ -73,7 +73,6 @@ type Publisher struct {
 	byCluster  map[string]types.NamespacedName
 	byRoute    map[string]types.NamespacedName // by the route configuration's name
 	hosts      hosts
-	claims     claims
 
 	unsettled time.Time // when a gateway came or went last; zero once the time of grace is over
 	opened    bool      // the world was complete once
@@ -104,7 +103,6 @@ func New(opts Options) (*Publisher, error) {
 		byCluster:  map[string]types.NamespacedName{},
 		byRoute:    map[string]types.NamespacedName{},
 		hosts:      hosts{},
-		claims:     claims{},
 		unsettled:  time.Now(),
 	}
 	opts.XDS.OnState = p.onState

@@ -20,15 +20,13 @@ import (
 
 // routeEntry is what was last published of a Route.
 type routeEntry struct {
-	source    *v1.Route // the object that was translated last, for better or worse
-	problem   error     // why source could not be translated; what was published before goes on
+	source    *v1.Route   // the object that was translated last, for better or worse
+	problem   error       // why source could not be translated; what was published before goes on
 	whole     ir.Route    // as translated
 	route     ir.Route    // as published: whole, but for the hosts of older Routes
 	lost      []ir.Domain // those
-	keys      []xds.Key // the resources it has in the server
+	keys      []xds.Key   // the resources it has in the server
 	revisions []types.NamespacedName
-	wanted    []ir.Domain // what it claims
-	lost      []string    // a sentence for each domain that it does not get
 
 	settled bool // every gateway had acknowledged what is published now, or a former leader said so
 	loaded  bool // some gateway has, or asks for, its configuration
@@ -81,7 +79,6 @@ func (p *Publisher) translateRoute(name types.NamespacedName, entry *routeEntry)
 	if err != nil {
 		return err
 	}
-	route, lost := p.claim(name, entry, route)
 	return p.serve(name, entry, route)
 }
 
@@ -196,10 +193,11 @@ func (p *Publisher) forgetRoute(name types.NamespacedName, entry *routeEntry) {
 			delete(p.byRevision, r)
 		}
 	}
-	delete(p.byRoute, entry.route.Name)
-	p.server.Update(nil, entry.keys)
-	p.release(name, entry, nil)
+	delete(p.byRoute, entry.whole.Name)
 	delete(p.routes, name)
+	u := update{remove: entry.keys}
+	p.encodeAll(&u, p.hosts.change(claim{route: name}, domains(entry.whole), nil))
+	p.commit(&u)
 }
 
 // scopeGeneration is the same for all: the discovery server has generations of its own.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,9 +32,8 @@ func (p *Publisher) RouteState(namespace, name string) (connected, pending int, 
 		return 1, 1, nil
 	}
 	problem := entry.problem
-	rejected = p.hosts.explain(entry.lost)
+	lost := p.hosts.explain(entry.lost)
 	owners := []string{string(entry.route.Owner)}
-	lost := slices.Clone(entry.lost)
 	for _, r := range entry.revisions {
 		owners = append(owners, string(translate.RevisionOwner(r.Namespace, r.Name)))
 	}
@@ -47,7 +45,7 @@ func (p *Publisher) RouteState(namespace, name string) (connected, pending int, 
 	case errors.Is(problem, errNoTraffic), errors.As(problem, &missing):
 		return 1, 1, nil
 	case problem != nil:
-		return 1, 1, append(rejected, problem.Error())
+		return 1, 1, append(lost, problem.Error())
 	}
 	rejected = lost
 	for _, owner := range owners {
