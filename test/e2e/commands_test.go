@@ -19,7 +19,7 @@ func command(t *testing.T, n *platform.Namespace, args ...string) string {
 	t.Helper()
 	out, errOut, err := n.Command(t.Context(), "", append(args, "-n", n.In)...)
 	if err != nil {
-		t.Fatalf("%s: %v\n%s%s", strings.Join(args, " "), err, out, errOut)
+		t.Fatalf("%s: %v; it printed %s%s", strings.Join(args, " "), err, out, errOut)
 	}
 	return out
 }

@@ -113,6 +113,7 @@ func TestGRPCThroughZero(t *testing.T) {
 }
 
 func TestBodiesThroughZero(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{"100 KB": 100_000, "20 MB": 20_000_000} {
 		t.Run(name, func(t *testing.T) {
 			n := begin(t)

@@ -80,40 +80,40 @@ func TestTwoRoutesWithOneHost(t *testing.T) {
 	p := shared.Platform(t)
 	setNetwork(t, p, "domain-template", "{{.Name}}.{{.Domain}}")
 	older, newer := p.Namespace(t), p.Namespace(t)
-	older.Deploy("same", says("older"))
+	older.Deploy("rivals", says("older"))
 	is := func(word string) func(platform.Answer) bool {
 		return func(a platform.Answer) bool { return a.Status == http.StatusOK && strings.HasSuffix(a.Body, word+"\n") }
 	}
-	p.AwaitAnswer(t, platform.External, "http://same.localhost/", is("older"))
+	p.AwaitAnswer(t, platform.External, "http://rivals.localhost/", is("older"))
 
-	second := newer.Service("same", says("newer"))
+	second := newer.Service("rivals", says("newer"))
 	if err := p.Create(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}
-	newer.AwaitService("same", func(s *v1.Service) error {
+	newer.AwaitService("rivals", func(s *v1.Service) error {
 		ready := s.Status.Conditions.Get(v1.ServiceRoutesReady)
-		if !ready.IsFalse() || !strings.Contains(ready.Message, "same.localhost") || !strings.Contains(ready.Message, older.In) {
+		if !ready.IsFalse() || !strings.Contains(ready.Message, "rivals.localhost") || !strings.Contains(ready.Message, older.In) {
 			return errors.New("RoutesReady does not say who has the host: " + platform.Describe(s.Status.Conditions))
 		}
 		return nil
 	})
-	older.AwaitReady("same")
-	for i, a := range many(t, older, "http://same.localhost/", 50, 4) {
+	older.AwaitReady("rivals")
+	for i, a := range many(t, older, "http://rivals.localhost/", 50, 4) {
 		if !is("older")(a) {
 			t.Fatalf("answer %d is %s", i, a)
 		}
 	}
 	// The newer one's own names inside are not taken.
-	p.AwaitAnswer(t, platform.Internal, newer.InternalURL("same", "/"), is("newer"))
-	newer.Deploy("other", says("other"))
-	p.AwaitAnswer(t, platform.External, "http://other.localhost/", is("other"))
+	p.AwaitAnswer(t, platform.Internal, newer.InternalURL("rivals", "/"), is("newer"))
+	newer.Deploy("neutral", says("neutral"))
+	p.AwaitAnswer(t, platform.External, "http://neutral.localhost/", is("neutral"))
 
 	// When the older one goes, the newer one takes the host.
-	if err := p.Delete(t.Context(), &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: older.In, Name: "same"}}); err != nil {
+	if err := p.Delete(t.Context(), &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: older.In, Name: "rivals"}}); err != nil {
 		t.Fatal(err)
 	}
-	newer.AwaitReady("same")
-	p.AwaitAnswer(t, platform.External, "http://same.localhost/", is("newer"))
+	newer.AwaitReady("rivals")
+	p.AwaitAnswer(t, platform.External, "http://rivals.localhost/", is("newer"))
 }
 
 // setNetwork sets a key of config-network until the test ends.
