@@ -59,6 +59,9 @@ func (d Dir) Lock() (*Lock, error) {
 	if err := os.MkdirAll(d.root, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w (give another one with --data DIR)", err)
 	}
+	if err := d.ours(); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(d.Path("lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("the data folder %s is not writable: %w (give another one with --data DIR)", d.root, err)
@@ -78,6 +81,23 @@ func (d Dir) Lock() (*Lock, error) {
 		return nil, fmt.Errorf("write %s: %w (is the disk full?)", d.Path("lock"), err)
 	}
 	return &Lock{f}, nil
+}
+
+// ours is an error for a folder that holds something, but no state of Ebb.
+func (d Dir) ours() error {
+	if _, err := os.Stat(d.Path("format")); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(d.root)
+	if err != nil {
+		return fmt.Errorf("the data folder: %w (give another one with --data DIR)", err)
+	}
+	for _, e := range entries {
+		if e.Name() != "lock" {
+			return fmt.Errorf("%s holds %q but no state of Ebb: give another folder with --data DIR", d.root, e.Name())
+		}
+	}
+	return nil
 }
 
 func write(f *os.File, text string) error {
@@ -112,14 +132,8 @@ func (d Dir) Open(clean bool, minFree uint64) error {
 	text, err := os.ReadFile(d.Path("format"))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		entries, err := os.ReadDir(d.root)
-		if err != nil {
+		if err := d.ours(); err != nil {
 			return err
-		}
-		for _, e := range entries {
-			if e.Name() != "lock" {
-				return fmt.Errorf("%s holds %q but no state of Ebb: give another folder with --data DIR", d.root, e.Name())
-			}
 		}
 		if err := os.WriteFile(d.Path("format"), []byte(strconv.Itoa(Format)+"\n"), 0o600); err != nil {
 			return fmt.Errorf("write to the data folder: %w (is the disk full?)", err)
@@ -145,12 +159,12 @@ func (d Dir) Open(clean bool, minFree uint64) error {
 
 // wipe deletes what a folder of Ebb holds; a folder that is not Ebb's is left alone.
 func (d Dir) wipe() error {
+	if err := d.ours(); err != nil {
+		return fmt.Errorf("--clean: %w", err)
+	}
 	entries, err := os.ReadDir(d.root)
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(d.Path("format")); err != nil && len(entries) > 1 {
-		return fmt.Errorf("--clean: %s holds files that are not Ebb's: delete them yourself, or give another folder with --data DIR", d.root)
 	}
 	for _, e := range entries {
 		if e.Name() == "lock" || e.Name() == "format" {
@@ -201,6 +215,9 @@ func (d Dir) ReadRunning() (Running, bool) {
 	text, err := os.ReadFile(d.Path("running.json"))
 	if err != nil || json.Unmarshal(text, &r) != nil {
 		return r, false
+	}
+	if syscall.Kill(r.PID, 0) != nil {
+		return r, false // of one that was killed; another that holds the folder has not got to its own yet
 	}
 	f, err := os.Open(d.Path("lock"))
 	if err != nil {
