@@ -224,7 +224,7 @@ func TestReportsBecomeObservations(t *testing.T) {
 
 func TestAwaitIdle(t *testing.T) {
 	rec := &record{c: make(chan struct{}, 1)}
-	s, conn := serve(t, Options{Sink: rec})
+	s, conn := serve(t, Options{Sink: rec, Settle: time.Millisecond})
 	pod := netip.MustParseAddrPort("10.0.0.1:8080")
 	g1, g2 := connect(t, conn, "g1", "ebb-gateway"), connect(t, conn, "g2", "ebb-gateway")
 	a := connect(t, conn, "act", NodeActivator)
@@ -291,6 +291,12 @@ func TestLostReporter(t *testing.T) {
 	}
 	if _, ok := s.Sighted(); ok {
 		t.Error("sighted after the gateway is gone")
+	}
+	// It may only have lost its stream, and still have requests there.
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.AwaitIdle(short, "c", []netip.AddrPort{pod}); !errors.Is(err, ErrNotIdle) {
+		t.Errorf("idle right after the gateway's stream ended: %v, want ErrNotIdle", err)
 	}
 }
 

@@ -55,7 +55,8 @@ type Options struct {
 	// Forget is how long a reporter that disconnected may take to come back before what it had in flight
 	// is given up. Default 1 s.
 	Forget time.Duration
-	// Settle is how long after New the answers to AwaitIdle wait for a first gateway. Default 3 s.
+	// Settle is how long after New, and after a gateway's stream ended, the answers to AwaitIdle wait for gateways that carry
+	// traffic and are not back yet. Default 8 s: an Envoy waits 5 s before it opens a new stream (source/common/upstream/load_stats_reporter.cc).
 	Settle time.Duration
 	// MaxReporters bounds the streams served at once. Default 4096.
 	MaxReporters int
@@ -64,8 +65,7 @@ type Options struct {
 
 // Server is the LRS service. All methods may be called from several goroutines.
 type Server struct {
-	opt     Options
-	started time.Time
+	opt Options
 
 	mu       sync.Mutex
 	tracked  map[string]int // cluster -> holds: 1 by Track, 1 for each AwaitIdle
@@ -77,7 +77,7 @@ type Server struct {
 	waiters  map[*waiter]struct{}
 	used     map[string]struct{}
 	gateways int       // connected or not yet forgotten
-	seen     bool      // some gateway was there
+	sure     time.Time // until then gateways may be there that do not report
 	blind    time.Time // since when there is no gateway (gateways == 0), or was none until (gateways > 0)
 	resend   *time.Timer
 }
@@ -93,7 +93,7 @@ func New(opt Options) *Server {
 	def(&opt.MaxInterval, 140*time.Millisecond)
 	opt.MaxInterval = max(opt.MaxInterval, opt.MinInterval)
 	def(&opt.Forget, time.Second)
-	def(&opt.Settle, 3*time.Second)
+	def(&opt.Settle, 8*time.Second)
 	if opt.MaxReporters <= 0 {
 		opt.MaxReporters = 4096
 	}
@@ -101,11 +101,25 @@ func New(opt Options) *Server {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	now := time.Now()
-	return &Server{
-		opt: opt, started: now, blind: now,
+	s := &Server{
+		opt: opt, blind: now,
 		tracked: map[string]int{}, track: map[string]bool{},
 		sessions: map[*session]struct{}{}, waiters: map[*waiter]struct{}{}, used: map[string]struct{}{},
 	}
+	s.unsure(now)
+	return s
+}
+
+// unsure makes answers to AwaitIdle wait for gateways that may be about to come back.
+func (s *Server) unsure(now time.Time) {
+	s.sure = now.Add(s.opt.Settle)
+	time.AfterFunc(s.opt.Settle, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for w := range s.waiters {
+			s.settle(w, nil)
+		}
+	})
 }
 
 // Register adds the service to r. Call it before r serves.
@@ -292,16 +306,7 @@ func (s *Server) AwaitIdle(ctx context.Context, cluster string, pods []netip.Add
 		w.pending[sess] = struct{}{}
 		sess.nudge()
 	}
-	var settle <-chan time.Time
-	if !s.seen {
-		// Just started: gateways that carry traffic may not be back yet.
-		if left := s.opt.Settle - time.Since(s.started); left > 0 {
-			t := time.NewTimer(left)
-			defer t.Stop()
-			settle = t.C
-		}
-	}
-	if len(w.pending) == 0 && settle == nil {
+	if len(w.pending) == 0 && !time.Now().Before(s.sure) {
 		close(w.done)
 	} else {
 		s.waiters[w] = struct{}{}
@@ -313,18 +318,11 @@ func (s *Server) AwaitIdle(ctx context.Context, cluster string, pods []netip.Add
 		s.release(cluster)
 		s.mu.Unlock()
 	}()
-	for {
-		select {
-		case <-w.done:
-			return nil
-		case <-settle:
-			settle = nil
-			s.mu.Lock()
-			s.settle(w, nil)
-			s.mu.Unlock()
-		case <-ctx.Done():
-			return errors.Join(ErrNotIdle, ctx.Err())
-		}
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(ErrNotIdle, ctx.Err())
 	}
 }
 
@@ -334,7 +332,7 @@ func (s *Server) settle(w *waiter, sess *session) {
 		return
 	}
 	delete(w.pending, sess)
-	if len(w.pending) == 0 && (s.seen || time.Since(s.started) >= s.opt.Settle) {
+	if len(w.pending) == 0 && !time.Now().Before(s.sure) {
 		delete(s.waiters, w)
 		close(w.done)
 	}

@@ -340,7 +340,6 @@ func (s *Server) arrived(sess *session, now time.Time) {
 	s.opt.Logger.Info("load reporter connected", "node", sess.node.id, "activator", sess.kind == Activator)
 	if sess.kind == Gateway {
 		s.gateways++
-		s.seen = true
 		if s.gateways == 1 {
 			s.blind = now
 		}
@@ -372,8 +371,13 @@ func (sess *session) leave() {
 	s := sess.s
 	sess.mu.Lock()
 	sess.gone = true
-	known := sess.known
+	known, gateway := sess.known, sess.kind == Gateway
 	sess.mu.Unlock()
+	if known && gateway {
+		s.mu.Lock()
+		s.unsure(time.Now())
+		s.mu.Unlock()
+	}
 	if !known {
 		s.forget(sess, nil, time.Now())
 		return
