@@ -3,6 +3,7 @@ package faults
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -17,10 +18,10 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
-// two deploys a Service with two revisions of a pod each, and returns it.
+// two deploys a Service with two revisions of one or two pods each, and returns it.
 func (w *world) two(t *testing.T, name string) *v1.Service {
 	t.Helper()
-	w.Deploy(name, quick("min-scale", "1"))
+	w.Deploy(name, quick("min-scale", "1", "max-scale", "2", "target", "100"))
 	w.Change(name, func(s *v1.Service) {
 		s.Spec.Template.Spec.Containers[0].Env = append(s.Spec.Template.Spec.Containers[0].Env, corev1.EnvVar{Name: "TARGET", Value: "second"})
 	})
@@ -92,6 +93,18 @@ func TestControllerKilled(t *testing.T) {
 
 func TestRestartSendsNothing(t *testing.T) {
 	w := newWorld(t)
+	// What other tests leave behind is still being deleted, which is sent: wait for a world that stands still.
+	until(t, "no other service exists", func() error {
+		var pods corev1.PodList
+		var routes v1.RouteList
+		if err := errors.Join(w.List(t.Context(), &pods), w.List(t.Context(), &routes)); err != nil {
+			return err
+		}
+		if n := len(pods.Items) + len(routes.Items); n > 0 {
+			return fmt.Errorf("%d pods and routes are left", n)
+		}
+		return nil
+	})
 	w.two(t, "web")
 	if _, err := w.get(t.Context(), "web", "/"); err != nil {
 		t.Fatal(err)
@@ -99,23 +112,16 @@ func TestRestartSendsNothing(t *testing.T) {
 	load := w.rate(t, "web", "/", 100)
 	w.await(t, load, 100)
 	w.restart("controller")
-	until(t, "the gateway and the activator are back", func() error {
+	until(t, "the gateway is back", func() error {
 		m, err := w.metrics(t.Context())
-		if err == nil && (m[`ebb_xds_streams{role="gateway"}`] < 1 || m[`ebb_xds_streams{role="activator"}`] < 1) {
-			err = fmt.Errorf("streams: %v", m)
+		if err == nil && m[`ebb_xds_streams{role="gateway"}`] < 1 {
+			err = fmt.Errorf("it has no stream")
 		}
 		return err
 	})
 	// One change, so that all that the restart caused lies before its arrival.
-	w.split(t, "web", 0)
-	w.AwaitReady("web")
-	until(t, "the change has arrived", func() error {
-		body, err := w.get(t.Context(), "web", "/")
-		if err == nil && !strings.HasPrefix(body, "web-00002 ") {
-			err = fmt.Errorf("answered by %q", body)
-		}
-		return err
-	})
+	w.split(t, "web", 25)
+	w.AwaitReady("web") // acknowledged
 	m, err := w.metrics(t.Context())
 	if err != nil {
 		t.Fatal(err)

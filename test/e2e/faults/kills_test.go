@@ -88,12 +88,12 @@ func TestUpKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := false
-	defer func() {
-		if !closed {
-			p.Close()
+	t.Cleanup(func() {
+		p.Close()
+		if left := processes(p.Data); len(left) > 0 {
+			t.Errorf("left over: %v", left)
 		}
-	}()
+	})
 	n := p.Namespace(t)
 	n.Deploy("web", quick("min-scale", "1"))
 	n.MustFetch(t, n.URL("web", "/"))
@@ -114,11 +114,6 @@ func TestUpKilled(t *testing.T) {
 		}
 	}
 	until(t, "the service is called", func() error { _, err := p.Fetch(t.Context(), platform.External, n.URL("web", "/")); return err })
-	closed = true
-	p.Close()
-	if left := processes(p.Data); len(left) > 0 {
-		t.Errorf("left over: %v", left)
-	}
 }
 
 // processes whose command line, program or working folder names the folder.
