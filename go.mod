@@ -5,6 +5,7 @@ go 1.26.3
 require (
 	github.com/cockroachdb/datadriven v1.0.2
 	github.com/coder/websocket v1.8.13
+	github.com/envoyproxy/go-control-plane v0.14.0
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-containerregistry v0.22.1

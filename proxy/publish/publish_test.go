@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -38,14 +39,15 @@ type world struct {
 	t *testing.T
 	client.Client
 	publisher *publish.Publisher
+	namespace string
 
 	mu      sync.Mutex
 	tracked map[string]bool
 }
 
-func newWorld(t *testing.T, idle time.Duration) *world {
+// newWorld makes a publisher that sees a namespace of its own.
+func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 	t.Helper()
-	config := kubetest.Start(t)
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
@@ -57,11 +59,15 @@ func newWorld(t *testing.T, idle time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := cache.New(config, cache.Options{Scheme: scheme})
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "publish-"}}
+	if err := c.Create(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	objects, err := cache.New(config, cache.Options{Scheme: scheme, DefaultNamespaces: map[string]cache.Config{namespace.Name: {}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, Client: c, tracked: map[string]bool{}}
+	w := &world{t: t, Client: c, namespace: namespace.Name, tracked: map[string]bool{}}
 	w.publisher, err = publish.New(publish.Options{
 		Cache:      objects,
 		Settings:   settings.NewStore(),
@@ -116,7 +122,7 @@ func (w *world) must(err error) {
 
 func (w *world) revision(name string) *v1.Revision {
 	w.t.Helper()
-	r := &v1.Revision{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	r := &v1.Revision{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
 	r.Spec.Containers = []corev1.Container{{Name: "user-container", Image: "example.com/app"}}
 	w.must(w.Create(w.t.Context(), r))
 	return r
@@ -124,7 +130,7 @@ func (w *world) revision(name string) *v1.Revision {
 
 func (w *world) route(name string, traffic ...v1.TrafficTarget) *v1.Route {
 	w.t.Helper()
-	r := &v1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	r := &v1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
 	w.must(w.Create(w.t.Context(), r))
 	w.traffic(r, traffic...)
 	return r
@@ -132,7 +138,7 @@ func (w *world) route(name string, traffic ...v1.TrafficTarget) *v1.Route {
 
 func (w *world) traffic(r *v1.Route, traffic ...v1.TrafficTarget) {
 	w.t.Helper()
-	r.Status.URL = "http://" + r.Name + ".default.example.com:8080"
+	r.Status.URL = "http://" + r.Name + "." + w.namespace + ".example.com:8080"
 	r.Status.Traffic = traffic
 	w.must(w.Status().Update(w.t.Context(), r))
 }
@@ -141,7 +147,7 @@ func (w *world) pod(revision *v1.Revision, name, ip string, ready bool) *corev1.
 	w.t.Helper()
 	grace := int64(30)
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{serving.RevisionLabel: revision.Name}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: map[string]string{serving.RevisionLabel: revision.Name}},
 		Spec:       corev1.PodSpec{NodeName: "node", TerminationGracePeriodSeconds: &grace, Containers: []corev1.Container{{Name: "c", Image: "i"}}},
 	}
 	w.must(w.Create(w.t.Context(), p))
@@ -168,13 +174,30 @@ func cluster(r *v1.Revision) string { return ir.RevisionCluster(r.Namespace, r.N
 func (w *world) ready(g *gateway, name string) {
 	w.t.Helper()
 	g.wait("route "+name+" is acknowledged", func() bool {
-		connected, pending, rejected := w.publisher.RouteState("default", name)
+		connected, pending, rejected := w.publisher.RouteState(w.namespace, name)
 		return connected == 1 && pending == 0 && len(rejected) == 0
 	})
 }
 
-func TestPublish(t *testing.T) {
-	w := newWorld(t, 0)
+// TestOnKubernetes starts one API server for all.
+func TestOnKubernetes(t *testing.T) {
+	config := kubetest.Start(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *rest.Config)
+	}{
+		{"Publish", testPublish},
+		{"ReadyMeansAcknowledged", testReadyMeansAcknowledged},
+		{"RejectionIsShown", testRejectionIsShown},
+		{"IdleConfigurationIsTakenBack", testIdleConfigurationIsTakenBack},
+		{"OneHostIsForTheOlderRoute", testOneHostIsForTheOlderRoute},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, config) })
+	}
+}
+
+func testPublish(t *testing.T, config *rest.Config) {
+	w := newWorld(t, config, 0)
 	one, two := w.revision("hello-00001"), w.revision("hello-00002")
 	route := w.route("hello", target(one.Name, 100))
 	g := connect(t, w.publisher.Server())
@@ -188,7 +211,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("clusters before anybody asked: %v", got)
 	}
 	w.ready(g, "hello")
-	name := translate.RouteName("default", "hello", string(route.UID))
+	name := translate.RouteName(w.namespace, "hello", string(route.UID))
 	g.subscribe(xds.RouteType, name)
 	g.wait("the route configuration", func() bool { return slices.Equal(g.names(xds.RouteType), []string{name}) })
 	if got := g.names(xds.ClusterType); !slices.Equal(got, []string{cluster(one)}) {
@@ -201,20 +224,20 @@ func TestPublish(t *testing.T) {
 	// A pod comes: one push of endpoints, and its load is asked for.
 	pod := w.pod(one, "hello-00001-a", "10.0.0.1", true)
 	g.wait("the pod at priority 0", func() bool { return len(g.endpoints(cluster(one))[0]) == 1 })
-	w.mu.Lock()
-	if !w.tracked[cluster(one)] {
-		t.Error("the load of a revision with a pod is not asked for")
-	}
-	w.mu.Unlock()
+	g.wait("its load is asked for", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.tracked[cluster(one)]
+	})
 
 	// It drains, and is taken back.
-	w.publisher.Drain("default", one.Name, []string{pod.Name})
-	w.must(w.publisher.AwaitDrained(t.Context(), "default", one.Name))
+	w.publisher.Drain(w.namespace, one.Name, []string{pod.Name})
+	w.must(w.publisher.AwaitDrained(t.Context(), w.namespace, one.Name))
 	if got := g.endpoints(cluster(one)); !strings.HasSuffix(got[0][0], "DRAINING") {
 		t.Errorf("endpoints after Drain: %v", got)
 	}
-	w.publisher.Drain("default", one.Name, nil)
-	w.must(w.publisher.AwaitDrained(t.Context(), "default", one.Name))
+	w.publisher.Drain(w.namespace, one.Name, nil)
+	w.must(w.publisher.AwaitDrained(t.Context(), w.namespace, one.Name))
 	if got := g.endpoints(cluster(one)); strings.HasSuffix(got[0][0], "DRAINING") {
 		t.Errorf("endpoints after it was taken back: %v", got)
 	}
@@ -235,7 +258,7 @@ func TestPublish(t *testing.T) {
 	// Traffic to a revision that is not there changes nothing.
 	w.traffic(route, target("hello-00003", 100))
 	g.wait("the route is pending", func() bool {
-		_, pending, _ := w.publisher.RouteState("default", "hello")
+		_, pending, _ := w.publisher.RouteState(w.namespace, "hello")
 		return pending > 0
 	})
 	if got := g.names(xds.ClusterType); !slices.Equal(got, []string{cluster(two)}) {
@@ -249,12 +272,12 @@ func TestPublish(t *testing.T) {
 	g.wait("no scope", func() bool { return len(g.names(xds.ScopeType)) == 0 })
 }
 
-func TestReadyMeansAcknowledged(t *testing.T) {
-	w := newWorld(t, 0)
+func testReadyMeansAcknowledged(t *testing.T, config *rest.Config) {
+	w := newWorld(t, config, 0)
 	one := w.revision("hello-00001")
 	w.route("hello", target(one.Name, 100))
-	if _, pending, _ := w.publisher.RouteState("default", "hello"); pending == 0 {
-		if connected, _, _ := w.publisher.RouteState("default", "hello"); connected != 0 {
+	if _, pending, _ := w.publisher.RouteState(w.namespace, "hello"); pending == 0 {
+		if connected, _, _ := w.publisher.RouteState(w.namespace, "hello"); connected != 0 {
 			t.Error("a route is acknowledged with no gateway")
 		}
 	}
@@ -262,15 +285,15 @@ func TestReadyMeansAcknowledged(t *testing.T) {
 		g.hold = func(typeURL string) bool { return typeURL == xds.ScopeType }
 	})
 	g.wait("the scopes arrive", func() bool { return len(g.names(xds.ScopeType)) == 4 })
-	if _, pending, _ := w.publisher.RouteState("default", "hello"); pending == 0 {
+	if _, pending, _ := w.publisher.RouteState(w.namespace, "hello"); pending == 0 {
 		t.Error("nothing is pending though the gateway has not answered")
 	}
 	g.release()
 	w.ready(g, "hello")
 }
 
-func TestRejectionIsShown(t *testing.T) {
-	w := newWorld(t, 0)
+func testRejectionIsShown(t *testing.T, config *rest.Config) {
+	w := newWorld(t, config, 0)
 	one := w.revision("hello-00001")
 	w.route("hello", target(one.Name, 100))
 	g := connect(t, w.publisher.Server(), func(g *gateway) {
@@ -282,19 +305,19 @@ func TestRejectionIsShown(t *testing.T) {
 		}
 	})
 	g.wait("the rejection", func() bool {
-		_, _, rejected := w.publisher.RouteState("default", "hello")
+		_, _, rejected := w.publisher.RouteState(w.namespace, "hello")
 		return len(rejected) > 0 && strings.Contains(rejected[0], "it has no taste")
 	})
 }
 
-func TestIdleConfigurationIsTakenBack(t *testing.T) {
-	w := newWorld(t, 400*time.Millisecond)
+func testIdleConfigurationIsTakenBack(t *testing.T, config *rest.Config) {
+	w := newWorld(t, config, 400*time.Millisecond)
 	one := w.revision("hello-00001")
 	route := w.route("hello", target(one.Name, 100))
 	g := connect(t, w.publisher.Server())
 	g.wait("scopes", func() bool { return len(g.names(xds.ScopeType)) == 4 })
 	before := g.names(xds.ScopeType)
-	g.subscribe(xds.RouteType, translate.RouteName("default", "hello", string(route.UID)))
+	g.subscribe(xds.RouteType, translate.RouteName(w.namespace, "hello", string(route.UID)))
 	g.wait("the configuration", func() bool { return len(g.names(xds.RouteType)) == 1 })
 	w.publisher.Used(cluster(one))
 	g.wait("new scopes in place of the old ones", func() bool {
@@ -305,8 +328,8 @@ func TestIdleConfigurationIsTakenBack(t *testing.T) {
 
 // The older of two Routes with one host has it, also when it comes to it later, and the
 // younger one gets it when the older one lets go.
-func TestOneHostIsForTheOlderRoute(t *testing.T) {
-	w := newWorld(t, 0)
+func testOneHostIsForTheOlderRoute(t *testing.T, config *rest.Config) {
+	w := newWorld(t, config, 0)
 	one, two := w.revision("one"), w.revision("two")
 	older := w.route("older", target(one.Name, 100))
 	younger := w.route("younger", target(two.Name, 100))
@@ -330,8 +353,8 @@ func TestOneHostIsForTheOlderRoute(t *testing.T) {
 	g.wait("the older one has it", func() bool { return has(older) && !has(younger) })
 	w.ready(g, "older")
 	g.wait("the younger one says so", func() bool {
-		_, _, rejected := w.publisher.RouteState("default", "younger")
-		return len(rejected) == 1 && strings.Contains(rejected[0], "host shared.example.com is served by route default/older, which is older")
+		_, _, rejected := w.publisher.RouteState(w.namespace, "younger")
+		return len(rejected) == 1 && strings.Contains(rejected[0], "host shared.example.com is served by route "+w.namespace+"/older, which is older")
 	})
 	w.must(w.Delete(t.Context(), older))
 	g.wait("the younger one has it again", func() bool { return has(younger) })

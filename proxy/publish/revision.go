@@ -52,17 +52,25 @@ func (p *Publisher) translateRevision(name types.NamespacedName) error {
 	if err != nil && !gone {
 		return err
 	}
-	entry := p.revisions[name]
-	if entry != nil && (gone || entry.source.UID != object.UID) {
-		p.forgetRevision(name, entry)
-		entry = nil
-	}
 	if gone {
-		return nil
+		return p.setRevision(name, nil, nil)
 	}
 	pods, err := p.pods(name)
 	if err != nil {
 		return err
+	}
+	return p.setRevision(name, object, pods)
+}
+
+// setRevision publishes a Revision with its pods, or forgets one that is gone: nil.
+func (p *Publisher) setRevision(name types.NamespacedName, object *v1.Revision, pods []*corev1.Pod) error {
+	entry := p.revisions[name]
+	if entry != nil && (object == nil || entry.source.UID != object.UID) {
+		p.forgetRevision(name, entry)
+		entry = nil
+	}
+	if object == nil {
+		return nil
 	}
 	cluster := translate.Revision(object)
 	endpoints := translate.Endpoints(object, pods, p.opts.Activators, p.isDraining(name), p.opts.Settings.Load())

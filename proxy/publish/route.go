@@ -40,10 +40,18 @@ func (p *Publisher) publishRoute(name types.NamespacedName) {
 		p.opts.Logger.Error("read route", "route", name, "error", err)
 		return
 	}
+	if err != nil {
+		object = nil
+	}
+	p.setRoute(name, object)
+}
+
+// setRoute publishes a Route that changed, or forgets one that is gone: nil.
+func (p *Publisher) setRoute(name types.NamespacedName, object *v1.Route) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	entry := p.routes[name]
-	if err != nil {
+	if object == nil {
 		p.forgetRoute(name, entry)
 		return
 	}

@@ -207,11 +207,12 @@ func TestManyClients(t *testing.T) {
 	s, dial := serve(t, Options{OnState: func(string) {}, OnSubscribe: func(string, string, bool) {}})
 	s.Open()
 	for i := range 8 {
-		g := open(t, dial(), fmt.Sprint(i))
+		c := dial()
+		g := open(t, c, fmt.Sprint(i))
 		tell(t, g, &discovery.DeltaDiscoveryRequest{TypeUrl: RouteType, ResourceNamesSubscribe: []string{"r0", "r1", "r2", "r3"}})
 		go obey(g)
 		if i%2 == 0 {
-			defer func() { _ = g.CloseSend() }()
+			defer func() { _ = c.Close() }()
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
