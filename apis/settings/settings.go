@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -98,13 +99,14 @@ func finish[T any](p *parser, into *T, value T) error {
 type Store struct {
 	current atomic.Pointer[Settings]
 
-	mu          sync.Mutex // serializes Update and Subscribe
+	mu          sync.Mutex                   // serializes Update and Subscribe
+	taken       map[string]map[string]string // data that was taken last, by ConfigMap
 	subscribers []chan struct{}
 }
 
 // NewStore returns a store that holds the defaults.
 func NewStore() *Store {
-	s := &Store{}
+	s := &Store{taken: map[string]map[string]string{}}
 	s.current.Store(Default())
 	return s
 }
@@ -113,15 +115,19 @@ func NewStore() *Store {
 func (s *Store) Load() *Settings { return s.current.Load() }
 
 // Update takes the data of a ConfigMap; nil data (the ConfigMap is gone) means the
-// defaults. On an error nothing changes: the last good settings stay. The errors are
+// defaults. Data that was taken already changes nothing and wakes nobody. On an error nothing changes: the last good settings stay. The errors are
 // those of Settings.With.
 func (s *Store) Update(configMap string, data map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if taken, ok := s.taken[configMap]; ok && maps.Equal(data, taken) {
+		return nil
+	}
 	next, err := s.current.Load().With(configMap, data)
 	if err != nil {
 		return err
 	}
+	s.taken[configMap] = maps.Clone(data)
 	s.current.Store(next)
 	for _, c := range s.subscribers {
 		select {

@@ -59,6 +59,24 @@ func Add(mgr ctrl.Manager, opts Options) error {
 	return nil
 }
 
+// Load takes every ConfigMap that is there into the store, once, before anything works
+// with the settings: a controller that began with defaults would, for a moment, give every
+// Route the default domain. reader must read past a cache that does not run yet. A ConfigMap that
+// is bad leaves the defaults of its part and is reported.
+func Load(ctx context.Context, reader client.Reader, opts Options) error {
+	for _, name := range settings.Names() {
+		m := &corev1.ConfigMap{}
+		err := reader.Get(ctx, client.ObjectKey{Namespace: opts.Namespace, Name: name}, m)
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("read ConfigMap %s/%s: %w", opts.Namespace, name, err)
+		}
+		if err := opts.Store.Update(name, m.Data); err != nil {
+			ctrl.LoggerFrom(ctx).Info("settings not taken, the defaults hold", "configmap", opts.Namespace+"/"+name, "error", err.Error())
+		}
+	}
+	return nil
+}
+
 // Reconcile brings one ConfigMap into the store; one that is gone means its defaults.
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	m := &corev1.ConfigMap{}

@@ -26,16 +26,9 @@ import (
 	"ebb.dev/ebb/proxy/xds"
 )
 
-// parts are the control plane's parts, connected and not yet running.
-type parts struct {
-	mgr ctrl.Manager
-}
-
-func (p *parts) run(ctx context.Context) error { return p.mgr.Start(ctx) }
-
 // assemble connects the parts: controllers write what the publisher reads, the
 // publisher fills the discovery server, load reports reach the scaler, and the scaler drains through the publisher.
-func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener, activators []ir.Endpoint) (*parts, error) {
+func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener, activators []ir.Endpoint) error {
 	var publisher *publish.Publisher
 	loads := intake.New(intake.Options{
 		Used:   func(cluster string) { publisher.Used(cluster) },
@@ -52,10 +45,10 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		Logger:     log.With("part", "publish"),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := publisher.Index(context.Background()); err != nil {
-		return nil, err
+		return err
 	}
 	scaler := autoscaler.New(autoscaler.Options{
 		Load:    loads,
@@ -86,24 +79,24 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		func() error { return mgr.Add(publisher) },
 	} {
 		if err := add(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	admission.Register(mgr.GetWebhookServer(), store)
 
 	transport, err := o.tls.credentials()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	server := grpc.NewServer(append(xds.GRPCOptions(), grpc.Creds(transport))...)
 	publisher.Server().Register(server)
 	loads.Register(server)
 	link.RegisterDrainServer(server, drainServer{service: &autoscaler.DrainService{Scaler: scaler, Live: mgr.GetAPIReader()}})
 	if err := mgr.Add(&control{address: o.xdsListen, server: server, log: log}); err != nil {
-		return nil, fmt.Errorf("add the discovery server: %w", err)
+		return fmt.Errorf("add the discovery server: %w", err)
 	}
 	health.set(mgr, publisher, loads, scaler)
-	return &parts{mgr: mgr}, nil
+	return nil
 }
 
 // drainServer answers the hooks of ending pods, which activators pass on.

@@ -30,6 +30,7 @@ import (
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
+	settingscontroller "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/translate"
 )
@@ -123,11 +124,14 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to the kube-apiserver at %s: %w", config.Host, err)
 	}
-	parts, err := o.assemble(log, mgr, health, settings.NewStore(), listeners, activators)
-	if err != nil {
+	store := settings.NewStore()
+	if err := settingscontroller.Load(ctx, mgr.GetAPIReader(), settingscontroller.Options{Store: store, Namespace: o.namespace}); err != nil {
 		return err
 	}
-	return parts.run(ctx)
+	if err := o.assemble(log, mgr, health, store, listeners, activators); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
 }
 
 func (o *controllerOptions) restConfig() (*rest.Config, error) {
