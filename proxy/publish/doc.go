@@ -9,4 +9,8 @@
 // controller), and whether everyone has heard that a pod is draining
 // ([Publisher.Drain], [Publisher.AwaitDrained], for the autoscaler). It forgets
 // nothing on a bad object: the last good configuration goes on serving.
+//
+// A host that several Routes claim is the oldest one's; the others serve what else they
+// have and say so, and the next one has it in the same response in which the oldest lets go (hosts.go).
+// Configuration that nobody used for a while is taken back from the gateways that loaded it (idle.go).
 package publish

@@ -331,11 +331,15 @@ func testIdleConfigurationIsTakenBack(t *testing.T, config *rest.Config) {
 func testOneHostIsForTheOlderRoute(t *testing.T, config *rest.Config) {
 	w := newWorld(t, config, 0)
 	one, two := w.revision("one"), w.revision("two")
-	older := w.route("older", target(one.Name, 100))
-	younger := w.route("younger", target(two.Name, 100))
+	older := w.route("first", target(one.Name, 100))
+	younger := w.route("second", target(two.Name, 100))
+	// The API server's times are whole seconds; of two Routes of one second the UID decides.
+	if older.CreationTimestamp.Equal(&younger.CreationTimestamp) && older.UID > younger.UID {
+		older, younger, one, two = younger, older, two, one
+	}
 	g := connect(t, w.publisher.Server())
-	w.ready(g, "older")
-	w.ready(g, "younger")
+	w.ready(g, older.Name)
+	w.ready(g, younger.Name)
 	share := func(r *v1.Route, revision string) {
 		w.must(w.Get(t.Context(), client.ObjectKeyFromObject(r), r))
 		r.Status.URL = "http://shared.example.com"
@@ -351,12 +355,12 @@ func testOneHostIsForTheOlderRoute(t *testing.T, config *rest.Config) {
 	g.wait("the younger one has a host that nobody else wants", func() bool { return has(younger) })
 	share(older, one.Name)
 	g.wait("the older one has it", func() bool { return has(older) && !has(younger) })
-	w.ready(g, "older")
+	w.ready(g, older.Name)
 	g.wait("the younger one says so", func() bool {
-		_, _, rejected := w.publisher.RouteState(w.namespace, "younger")
-		return len(rejected) == 1 && strings.Contains(rejected[0], "host shared.example.com is served by route "+w.namespace+"/older, which is older")
+		_, _, rejected := w.publisher.RouteState(w.namespace, younger.Name)
+		return len(rejected) == 1 && strings.Contains(rejected[0], "host shared.example.com is served by route "+w.namespace+"/"+older.Name+", which is older")
 	})
 	w.must(w.Delete(t.Context(), older))
 	g.wait("the younger one has it again", func() bool { return has(younger) })
-	w.ready(g, "younger")
+	w.ready(g, younger.Name)
 }
