@@ -42,6 +42,7 @@ type PlatformStatus struct {
 	Pods       int             `json:"pods"`
 	Gateway    string          `json:"gateway,omitempty"`
 	Registry   string          `json:"registry,omitempty"`
+	Kubeconfig string          `json:"kubeconfig,omitempty"`
 }
 
 // StatusCommand is `ebb status`.
@@ -95,7 +96,7 @@ func (s *Session) platformStatus(ctx context.Context) (*PlatformStatus, error) {
 		st.Pods = len(pods.Items)
 	}
 	if s.Local != nil {
-		st.Gateway, st.Registry = s.Local.Gateway, s.Local.Registry
+		st.Gateway, st.Registry, st.Kubeconfig = s.Local.Gateway, s.Local.Registry, s.Local.Kubeconfig
 		st.Parts = parts(ctx, *s.Local)
 		if text, err := fetch(ctx, "http://"+s.Local.Controller+"/status"); err == nil && json.Valid(text) {
 			st.Controller = text
@@ -179,6 +180,7 @@ func (s *Session) printStatus(st *PlatformStatus) error {
 		{"Kubernetes", st.Version + " at " + st.Server},
 		{"Services at", gateway},
 		{"Registry", st.Registry},
+		{"Kubeconfig", st.Kubeconfig},
 		{"Services", services},
 		{"Pods", strconv.Itoa(st.Pods)},
 		{"Nodes", strconv.Itoa(st.Nodes)},
