@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 out=${1:-../bin}
 [ $# -gt 0 ] && shift
 [ $# -gt 0 ] || set -- ebb-shim ebb-node ebb-kube
-mkdir -p "$out"
+mkdir -p "$out/.built"
 
 # The version of Kubernetes is what go.mod says; unstamped, /version would say
 # v0.0.0-master and clients that ask for a minimum version would refuse.
@@ -27,7 +27,12 @@ for b in "$@"; do
 	[ "$b" = ebb-kube ] && note=" (Kubernetes $kube; about 5 minutes the first time, seconds later)"
 	echo "[$n/$#] $b$note"
 	start=$(date +%s)
-	CGO_ENABLED=0 go build -p "${EBB_BUILD_JOBS:-2}" -ldflags "$ld" -o "$out/.$b.new" "./cmd/$b"
-	mv "$out/.$b.new" "$out/$b" # in one step: a running one keeps its file
+	# Go links again only when its own output is stale, so that stays where it is; what is
+	# used is a copy, put in place in one step: a running program keeps its file.
+	CGO_ENABLED=0 go build -p "${EBB_BUILD_JOBS:-2}" -ldflags "$ld" -o "$out/.built/$b" "./cmd/$b"
+	if ! cmp -s "$out/.built/$b" "$out/$b"; then
+		cp "$out/.built/$b" "$out/.$b.new"
+		mv "$out/.$b.new" "$out/$b"
+	fi
 	echo "[$n/$#] $b built in $(($(date +%s) - start)) s, $(($(wc -c <"$out/$b") / 1048576)) MB"
 done

@@ -62,14 +62,14 @@ func TestControlPlane(t *testing.T) {
 	var resources []*xds.Resource
 	listener, err := envoy.Listener(ir.Listener{Name: "external", Address: netip.MustParseAddrPort("127.0.0.1:0"), Audience: ir.External})
 	resources = append(resources, resource("external", listener, err))
-	scopesOf := func(r ir.Route, generation string) []*xds.Resource {
-		scopes, err := envoy.Scopes(r, generation)
+	scopesOf := func(r ir.Route) []*xds.Resource {
+		scopes, err := envoy.Scopes(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var made []*xds.Resource
 		for _, s := range scopes {
-			made = append(made, resource(s.Name, s, nil))
+			made = append(made, resource(s.Name, s, nil, xds.WithNeeds(xds.Key{Type: xds.RouteType, Name: r.Name})))
 		}
 		return made
 	}
@@ -85,7 +85,7 @@ func TestControlPlane(t *testing.T) {
 		cl := resource(c, cds, err, xds.AsLazy(), xds.WithNeeds(endpoints.Key))
 		rds, err := envoy.RouteConfiguration(r)
 		resources = append(resources, endpoints, cl, resource(r.Name, rds, err, xds.AsLazy(), xds.WithNeeds(cl.Key)))
-		resources = append(resources, scopesOf(r, "0")...)
+		resources = append(resources, scopesOf(r)...)
 	}
 	server.Update(resources, nil)
 	server.Open()
@@ -115,20 +115,17 @@ func TestControlPlane(t *testing.T) {
 			}
 		}
 	}
-	// Taken back: the scopes of the next generation have the same keys and arrive in the
-	// response that removes the old ones.
+	// Taken back, and asked for again.
 	for generation := range 5 {
-		var gone []xds.Key
-		for _, s := range scopesOf(routes[0], fmt.Sprint(generation)) {
-			gone = append(gone, s.Key)
-		}
-		again := scopesOf(routes[0], fmt.Sprint(generation+1))
-		server.Update(again, gone)
 		off := routes[0].Name + " false"
+		retry := time.NewTicker(10 * time.Millisecond)
+		defer retry.Stop()
 		for deadline := time.After(30 * time.Second); ; {
 			var change string
 			select {
 			case change = <-subscribed:
+			case <-retry.C: // it is left alone while a change of it is unanswered
+				server.TakeBack(xds.Key{Type: xds.RouteType, Name: routes[0].Name})
 			case <-deadline:
 				t.Fatalf("generation %d: Envoy did not let go of %s", generation, routes[0].Name)
 			}

@@ -49,7 +49,7 @@ func BenchmarkScopes(b *testing.B) {
 	r := benchmarkRoute(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := envoy.Scopes(r, "1"); err != nil {
+		if _, err := envoy.Scopes(r); err != nil {
 			b.Fatal(err)
 		}
 	}

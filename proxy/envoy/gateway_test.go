@@ -62,7 +62,7 @@ func startGatewayAt(t *testing.T, address netip.AddrPort, hosts []ir.VirtualHost
 		listeners = append(listeners, l)
 	}
 	g.write(t, "lds", listeners...)
-	scopes, err := envoy.Scopes(route, "0")
+	scopes, err := envoy.Scopes(route)
 	if err != nil {
 		t.Fatal(err)
 	}

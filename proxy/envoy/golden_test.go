@@ -17,7 +17,6 @@ import (
 type world struct {
 	Listeners  []ir.Listener           `json:"listeners"`
 	Routes     []ir.Route              `json:"routes"`
-	Generation string                  `json:"generation"`
 	Clusters   []ir.Cluster            `json:"clusters"`
 	Endpoints  []ir.Endpoints          `json:"endpoints"`
 	Bootstraps []envoy.BootstrapConfig `json:"bootstraps"`
@@ -58,7 +57,7 @@ func encodeWorld(t *testing.T, w world) encoded {
 		add(&e.Listeners, m, err)
 	}
 	for _, r := range w.Routes {
-		scopes, err := envoy.Scopes(r, w.Generation)
+		scopes, err := envoy.Scopes(r)
 		if err != nil {
 			e.Errors = append(e.Errors, err.Error())
 		}

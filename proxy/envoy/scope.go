@@ -11,11 +11,7 @@ import (
 // Scopes encodes what finds a Route: one scope for each domain, in the order of
 // the Route. A scope is loaded on demand: Envoy asks for the Route's configuration
 // when the first request for one of its domains arrives.
-//
-// The generation is part of each name. Envoy keeps a loaded scope loaded until it is
-// removed, so taking a configuration back means: remove the scopes of the old
-// generation and add those of a new one, in one response, with the same keys.
-func Scopes(r ir.Route, generation string) ([]*routev3.ScopedRouteConfiguration, error) {
+func Scopes(r ir.Route) ([]*routev3.ScopedRouteConfiguration, error) {
 	n := 0
 	for i := range r.Hosts {
 		n += len(r.Hosts[i].Domains)
@@ -27,7 +23,7 @@ func Scopes(r ir.Route, generation string) ([]*routev3.ScopedRouteConfiguration,
 				return nil, fmt.Errorf("%s: host %q: audience %q: external or internal is needed", who(r.Owner, r.Name), d.Host, d.Audience)
 			}
 			scope, err := check(who(r.Owner, r.Name)+": host "+d.Host, &routev3.ScopedRouteConfiguration{
-				Name:                   ScopeName(r.Name, d, generation),
+				Name:                   ScopeName(r.Name, d),
 				OnDemand:               true,
 				RouteConfigurationName: r.Name,
 				Key: &routev3.ScopedRouteConfiguration_Key{Fragments: []*routev3.ScopedRouteConfiguration_Key_Fragment{
@@ -44,9 +40,9 @@ func Scopes(r ir.Route, generation string) ([]*routev3.ScopedRouteConfiguration,
 }
 
 // ScopeName is the name of the scope of one domain of a Route:
-// <route>/<audience>/<host>#<generation>.
-func ScopeName(route string, d ir.Domain, generation string) string {
-	return route + "/" + string(d.Audience) + "/" + d.Host + "#" + generation
+// <route>/<audience>/<host>.
+func ScopeName(route string, d ir.Domain) string {
+	return route + "/" + string(d.Audience) + "/" + d.Host
 }
 
 func fragment(value string) *routev3.ScopedRouteConfiguration_Key_Fragment {

@@ -208,16 +208,13 @@ func (p *Publisher) forgetRoute(name types.NamespacedName, entry *routeEntry) {
 	p.commit(&u)
 }
 
-// scopeGeneration is the same for all: the discovery server has generations of its own.
-const scopeGeneration = "0"
-
 // encodeRoute makes the scopes, which every gateway gets, and the configuration they lead to, which a gateway asks for.
 // A route without a host needs neither.
 func encodeRoute(route ir.Route) ([]*xds.Resource, error) {
 	if len(route.Hosts) == 0 {
 		return nil, nil
 	}
-	scopes, err := envoy.Scopes(route, scopeGeneration)
+	scopes, err := envoy.Scopes(route)
 	if err != nil {
 		return nil, err
 	}
