@@ -2,8 +2,10 @@ package admission
 
 import (
 	admissionregistration "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
@@ -11,6 +13,8 @@ import (
 const (
 	MutatingName   = "serving.admission.ebb.dev"
 	ValidatingName = "validation.serving.admission.ebb.dev"
+	// SettingsName is the webhook for ConfigMaps, in the validating configuration.
+	SettingsName = "settings.admission.ebb.dev"
 )
 
 // timeoutSeconds is how long the API server waits for an answer.
@@ -72,9 +76,36 @@ func Configurations(target Target) (*admissionregistration.MutatingWebhookConfig
 			SideEffects:             &none,
 			TimeoutSeconds:          &timeout,
 			AdmissionReviewVersions: versions,
-		}},
+		}, target.settings()},
 	}
 	return mutating, validating
+}
+
+// settings asks about the ConfigMaps of Ebb's namespace. It is left out where nobody
+// answers: the settings are needed to start whoever would.
+func (t Target) settings() admissionregistration.ValidatingWebhook {
+	ignore, none := admissionregistration.Ignore, admissionregistration.SideEffectClassNone
+	namespaced, timeout := admissionregistration.NamespacedScope, int32(timeoutSeconds)
+	return admissionregistration.ValidatingWebhook{
+		Name:         SettingsName,
+		ClientConfig: t.client(SettingsPath),
+		Rules: []admissionregistration.RuleWithOperations{{
+			Operations: []admissionregistration.OperationType{admissionregistration.Create, admissionregistration.Update},
+			Rule:       admissionregistration.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"configmaps"}, Scope: &namespaced},
+		}},
+		NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: t.namespace()}},
+		FailurePolicy:           &ignore,
+		SideEffects:             &none,
+		TimeoutSeconds:          &timeout,
+		AdmissionReviewVersions: []string{"v1"},
+	}
+}
+
+func (t Target) namespace() string {
+	if t.Namespace == "" {
+		return serving.Namespace
+	}
+	return t.Namespace
 }
 
 func (t Target) client(path string) admissionregistration.WebhookClientConfig {

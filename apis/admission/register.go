@@ -20,11 +20,12 @@ const (
 	ValidatePath = "/admission/validate"
 )
 
-// Register serves admission on a webhook server, at MutatePath and ValidatePath. Each
+// Register serves admission on a webhook server, at MutatePath, ValidatePath and SettingsPath. Each
 // request reads the settings that are current then.
 func Register(server webhook.Server, store *settings.Store) {
 	server.Register(MutatePath, &webhook.Admission{Handler: Mutator(store)})
 	server.Register(ValidatePath, &webhook.Admission{Handler: Validator(store)})
+	server.Register(SettingsPath, &webhook.Admission{Handler: SettingsValidator()})
 }
 
 // Mutator is the handler that fills in defaults and stamps. It refuses what cannot be
