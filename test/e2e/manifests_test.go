@@ -33,8 +33,8 @@ func TestBadManifestsAreRefused(t *testing.T) {
 			`spec.template.spec.containers: Required value: name at least one container with an image`,
 		},
 		"mistyped field": {
-			manifest("bad", "", template("        commmand: [x]\n")),
-			`spec.template.spec.containers[0].commmand: Forbidden: unknown field; did you mean "command"?`,
+			manifest("bad", "", template("        comand: [x]\n")),
+			`spec.template.spec.containers[0].comand: Forbidden: unknown field; did you mean "command"?`,
 		},
 		"percents": {
 			manifest("bad", "", template("")+"  traffic:\n  - {latestRevision: true, percent: 60}\n  - {revisionName: bad-00001, percent: 30}\n"),

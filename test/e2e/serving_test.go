@@ -93,7 +93,7 @@ func TestDeletionLeavesNothingBehind(t *testing.T) {
 	n.AwaitAnswer(t, platform.External, n.URL("gone", "/"), notFound)
 	n.AwaitAnswer(t, platform.Internal, n.InternalURL("gone", "/"), notFound)
 
-	s = n.Deploy("gone", func(s *v1.Service) {
+	n.Deploy("gone", func(s *v1.Service) {
 		s.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "TARGET", Value: "again"}}
 	})
 	if a := n.MustFetch(t, n.URL("gone", "/")); a.Body != "gone-00001 again\n" {

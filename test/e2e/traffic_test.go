@@ -65,8 +65,8 @@ func TestSplitByPercent(t *testing.T) {
 func TestTagsAndRollback(t *testing.T) {
 	n := begin(t)
 	deployTwo(n, "web")
-	s := n.Change("web", route(percent("web-00001", 100, "old"), percent("web-00002", 0, "next")))
-	s = n.AwaitReady("web")
+	n.Change("web", route(percent("web-00001", 100, "old"), percent("web-00002", 0, "next")))
+	s := n.AwaitReady("web")
 	for i, a := range many(t, n, n.URL("web", "/"), 200, 8) {
 		if a.Body != "web-00001 one\n" {
 			t.Fatalf("with 100 %% on the first revision, answer %d is %s", i, a)

@@ -2,7 +2,6 @@ package platform
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -10,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // Listener is one of the gateway's two.
@@ -50,13 +47,9 @@ func (p *Platform) Client(l Listener) *http.Client {
 
 // ClientH2C speaks HTTP/2 without TLS with a listener.
 func (p *Platform) ClientH2C(l Listener) *http.Client {
-	dial := p.Dial(l)
-	return &http.Client{Transport: &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
-			return dial(ctx, network, address)
-		},
-	}}
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: &http.Transport{DialContext: p.Dial(l), Protocols: &h2c, DisableCompression: true}}
 }
 
 // Answer is a response with its whole body.
