@@ -60,7 +60,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		For(&v1.Configuration{}).
 		Watches(&v1.Revision{}, handler.EnqueueRequestsFromMapFunc(configurationOf)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
-		Complete(r)
+		Complete(apply.UnlessLeaving(r))
 	if err != nil {
 		return fmt.Errorf("add the configuration controller: %w", err)
 	}

@@ -92,7 +92,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 			func(_ context.Context, rev *v1.Revision) []reconcile.Request { return request(rev) }))).
 		WatchesRawSource(watch.Source(opts.Settings, r.all)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
-		Complete(r)
+		Complete(apply.UnlessLeaving(r))
 	if err != nil {
 		return fmt.Errorf("add the revision controller: %w", err)
 	}

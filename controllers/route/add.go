@@ -85,7 +85,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		WatchesRawSource(source.Channel(opts.Programmed.Changes(), &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(watch.Source(opts.Settings, r.all)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
-		Complete(r)
+		Complete(apply.UnlessLeaving(r))
 	if err != nil {
 		return fmt.Errorf("add the route controller: %w", err)
 	}

@@ -43,7 +43,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		Owns(&v1.Configuration{}).
 		Owns(&v1.Route{}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
-		Complete(r)
+		Complete(apply.UnlessLeaving(r))
 	if err != nil {
 		return fmt.Errorf("add the service controller: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
@@ -93,15 +94,26 @@ func TestControllerKilled(t *testing.T) {
 
 func TestRestartSendsNothing(t *testing.T) {
 	w := newWorld(t)
-	// What other tests leave behind is still being deleted, which is sent: wait for a world that stands still.
+	// What other tests leave behind is still being deleted, which is sent: wait for a world that stands
+	// still. A namespace goes slowly, because Kubernetes waits for the grace of its pods and looks again
+	// minutes later; the services in it can go at once.
+	var others v1.ServiceList
+	if err := w.List(t.Context(), &others); err != nil {
+		t.Fatal(err)
+	}
+	for i := range others.Items {
+		if err := client.IgnoreNotFound(w.Delete(t.Context(), &others.Items[i])); err != nil {
+			t.Fatal(err)
+		}
+	}
 	until(t, "no other service exists", func() error {
 		var pods corev1.PodList
 		var routes v1.RouteList
 		if err := errors.Join(w.List(t.Context(), &pods), w.List(t.Context(), &routes)); err != nil {
 			return err
 		}
-		if n := len(pods.Items) + len(routes.Items); n > 0 {
-			return fmt.Errorf("%d pods and routes are left", n)
+		if len(pods.Items)+len(routes.Items) > 0 {
+			return fmt.Errorf("%d pods and %d routes are left", len(pods.Items), len(routes.Items))
 		}
 		return nil
 	})

@@ -120,8 +120,9 @@ func takenBack(t *testing.T) {
 	w.Deploy("web", quick("max-scale", "4"))
 	load := w.loop(t, "web", "/sleep?ms=100", 40)
 	before := w.pods("web", 4, 4)
-	holds := w.websockets(t, "web", 25*time.Second, 12) // three a pod: none is idle
 	load.stopClean(t)
+	// With no other traffic they are dealt out in turn, three a pod: none is idle, so none can go.
+	holds := w.websockets(t, "web", 25*time.Second, 12)
 	// What is drained gets nothing new: wait until some pod has no share of the traffic.
 	few := w.rate(t, "web", "/", 40)
 	until(t, "a pod is draining", func() error {
