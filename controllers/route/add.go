@@ -21,6 +21,7 @@ import (
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/controllers/apply"
 	watch "ebb.dev/ebb/controllers/settings"
 )
 
