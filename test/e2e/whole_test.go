@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -86,6 +87,16 @@ func TestTwoRoutesWithOneHost(t *testing.T) {
 	}
 	p.AwaitAnswer(t, platform.External, "http://rivals.localhost/", is("older"))
 
+	// Ages are told apart by the second.
+	var first v1.Route
+	if err := p.Get(t.Context(), client.ObjectKey{Namespace: older.In, Name: "rivals"}, &first); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for time.Now().Unix() <= first.CreationTimestamp.Unix() {
+		<-tick.C
+	}
 	second := newer.Service("rivals", says("newer"))
 	if err := p.Create(t.Context(), second); err != nil {
 		t.Fatal(err)
