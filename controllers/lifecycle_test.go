@@ -24,7 +24,7 @@ const (
 // have a namespace each.
 func TestControllers(t *testing.T) {
 	p := start(t)
-	for name, test := range map[string]func(*testing.T, *platform, string){
+	alongside := map[string]func(*testing.T, *platform, string){
 		"a service becomes ready, gets a second revision and a split": lifecycle,
 		"a service and its traffic while nothing changes":             quiet,
 		"an image that is not in the registry":                        missingImage,
@@ -36,15 +36,19 @@ func TestControllers(t *testing.T) {
 		"what gateways say":                                           ingress,
 		"tags come and go":                                            tags,
 		"a target that is missing keeps the last good traffic":        lastGood,
-		"quota":                              quota,
-		"settings that change, and bad ones": settingsChange,
-		"an initial scale of zero":           initialZero,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, p, p.namespace(t))
-		})
+		"quota":                    quota,
+		"an initial scale of zero": initialZero,
 	}
+	t.Run("alongside", func(t *testing.T) {
+		for name, test := range alongside {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, p, p.namespace(t))
+			})
+		}
+	})
+	// These write to objects of every namespace, so nothing else runs beside them.
+	t.Run("settings that change, and bad ones", func(t *testing.T) { settingsChange(t, p, p.namespace(t)) })
 }
 
 func isReady(s *v1.Service) string {
