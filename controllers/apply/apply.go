@@ -44,21 +44,36 @@ func Object(ctx context.Context, c client.Client, manager string, want, seen cli
 	return err == nil && (isNil(seen) || stored.GetResourceVersion() != seen.GetResourceVersion()), err
 }
 
+// Place is where an object was found.
+type Place int
+
+const (
+	// Nowhere: it does not exist.
+	Nowhere Place = iota
+	// Live: the API server has it and the cache does not, or not yet. A status read there
+	// is ahead of the cache: who acts on it goes back when an older state is seen next.
+	Live
+	// Cached: as everybody else sees it.
+	Cached
+)
+
 // Read reads an object by the key of into from the cache and, where it is not there,
 // from the API server itself: what is about to be created may have been, by another, or
-// be outside what the cache holds. It returns false when it exists nowhere.
-func Read(ctx context.Context, cached, live client.Reader, key client.ObjectKey, into client.Object) (bool, error) {
+// be outside what the cache holds.
+func Read(ctx context.Context, cached, live client.Reader, key client.ObjectKey, into client.Object) (Place, error) {
+	place := Cached
 	err := cached.Get(ctx, key, into)
 	if apierrors.IsNotFound(err) {
+		place = Live
 		err = live.Get(ctx, key, into)
 	}
 	if apierrors.IsNotFound(err) {
-		return false, nil
+		return Nowhere, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read %T %s: %w", into, key, err)
+		return Nowhere, fmt.Errorf("read %T %s: %w", into, key, err)
 	}
-	return true, nil
+	return place, nil
 }
 
 // Metadata applies the labels and annotations that manager wants on an object that must

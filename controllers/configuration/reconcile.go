@@ -112,9 +112,12 @@ func (r *reconciler) look(ctx context.Context, c *v1.Configuration) (seen, error
 		if err = r.Create(ctx, rev); err == nil {
 			r.events.Eventf(c, rev, corev1.EventTypeNormal, "Created", "CreateRevision", "Made Revision %q", rev.Name)
 		}
-		if apierrors.IsAlreadyExists(err) { // the cache is behind
+		if apierrors.IsAlreadyExists(err) {
+			// The cache is behind. What the Revision says of itself counts when the cache
+			// has it: taken now, it would be taken back by the older state that comes next.
 			rev = &v1.Revision{}
 			err = r.live.Get(ctx, key, rev)
+			rev.Status = v1.RevisionStatus{}
 		}
 	}
 	if err != nil {

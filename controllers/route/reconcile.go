@@ -162,10 +162,10 @@ func (r *reconciler) services(ctx context.Context, route *v1.Route, want []*core
 	for _, w := range want {
 		delete(stale, w.Name)
 		seen := &corev1.Service{}
-		found, err := apply.Read(ctx, r, r.live, client.ObjectKeyFromObject(w), seen)
+		place, err := apply.Read(ctx, r, r.live, client.ObjectKeyFromObject(w), seen)
 		switch {
 		case err != nil:
-		case !found:
+		case place == apply.Nowhere:
 			_, err = apply.Object(ctx, r.Client, manager, w, nil)
 		case metav1.IsControlledBy(seen, route):
 			_, err = apply.Object(ctx, r.Client, manager, w, seen)

@@ -77,22 +77,22 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 // child applies the wanted child unless one of its name belongs to another, and returns
-// the child as read before; nil where it was not there, or where it has just been
-// changed, so that what its status says is of an earlier spec.
+// the child as read before; nil where it was not there, where the cache has not seen it
+// yet, or where it has just been changed, so that what its status says is of an earlier spec.
 func child[T client.Object](ctx context.Context, r *reconciler, s *v1.Service, seen, want T) (T, error) {
 	var none T
-	found, err := apply.Read(ctx, r, r.live, client.ObjectKeyFromObject(want), seen)
+	place, err := apply.Read(ctx, r, r.live, client.ObjectKeyFromObject(want), seen)
 	switch {
 	case err != nil:
 		return none, err
-	case !found:
+	case place == apply.Nowhere:
 		_, err := apply.Object(ctx, r.Client, manager, want, nil)
 		return none, err
 	case !metav1.IsControlledBy(seen, s):
 		return seen, nil
 	}
 	changed, err := apply.Object(ctx, r.Client, manager, want, seen)
-	if changed || err != nil {
+	if changed || err != nil || place == apply.Live {
 		return none, err
 	}
 	return seen, nil

@@ -71,19 +71,20 @@ func names(pods []*corev1.Pod) map[string]bool {
 	return out
 }
 
-// total is how many requests a pod has had, by its own account.
-func total(t *testing.T, pod *corev1.Pod) int64 {
+// counted are a pod's requests by its own account: in progress, and in all.
+type counted struct{ Now, Total int64 }
+
+func counters(t *testing.T, pod *corev1.Pod) (c counted) {
 	t.Helper()
 	resp, err := http.Get("http://" + net.JoinHostPort(pod.Status.PodIP, pod.Annotations[serving.PortAnnotation]) + "/counters")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var c struct{ Total int64 }
 	if err := json.NewDecoder(resp.Body).Decode(&c); err != nil {
 		t.Fatal(err)
 	}
-	return c.Total
+	return c
 }
 
 // restart ends a part with SIGKILL and returns when it has been started again and serves.

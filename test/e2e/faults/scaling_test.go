@@ -121,13 +121,30 @@ func takenBack(t *testing.T) {
 	load := w.loop(t, "web", "/sleep?ms=100", 40)
 	before := w.pods("web", 4, 4)
 	load.stopClean(t)
-	// With no other traffic they are dealt out in turn, three a pod: none is idle, so none can go.
-	holds := w.websockets(t, "web", 25*time.Second, 12)
-	// What is drained gets nothing new: wait until some pod has no share of the traffic.
-	few := w.rate(t, "web", "/", 40)
+	// Few enough that three pods would do (3.5 each), and no pod without one: a victim that is idle goes at once.
+	ended := make(chan struct{})
+	end := sync.OnceFunc(func() { close(ended) })
+	t.Cleanup(end)
+	var holds []*hold
+	until(t, "each pod has a websocket", func() error {
+		for _, p := range before {
+			if counters(t, p).Now > 0 {
+				continue
+			}
+			if len(holds) == 10 {
+				t.Fatalf("%s has none of 10 websockets", p.Name)
+			}
+			holds = append(holds, w.websocketsUntil(t, "web", ended, 1)...)
+			return fmt.Errorf("%s has none", p.Name)
+		}
+		return nil
+	})
+	// What is drained gets nothing new: wait until some pod has no share of the traffic. A pod that has more
+	// websockets than any other is passed over often, but not in 120 picks.
+	few := w.rate(t, "web", "/", 80)
 	until(t, "a pod is draining", func() error {
 		was := totals(t, before)
-		w.await(t, few, 40)
+		w.await(t, few, 120)
 		for name, n := range totals(t, before) {
 			if n == was[name] {
 				return nil
@@ -151,13 +168,14 @@ func takenBack(t *testing.T) {
 	}
 	again.stopClean(t)
 	few.stopClean(t)
+	end()
 	finished(t, holds)
 }
 
 func totals(t *testing.T, pods []*corev1.Pod) map[string]int64 {
 	out := map[string]int64{}
 	for _, p := range pods {
-		out[p.Name] = total(t, p)
+		out[p.Name] = counters(t, p).Total
 	}
 	return out
 }

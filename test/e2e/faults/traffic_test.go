@@ -186,6 +186,14 @@ func (w *world) long(service string, d time.Duration, n int) []*hold {
 // websockets opens n that send a message every 250 ms and want it back, until d has passed.
 func (w *world) websockets(t *testing.T, service string, d time.Duration, n int) []*hold {
 	t.Helper()
+	ended := make(chan struct{})
+	time.AfterFunc(d, func() { close(ended) })
+	return w.websocketsUntil(t, service, ended, n)
+}
+
+// websocketsUntil is websockets that end when the channel is closed.
+func (w *world) websocketsUntil(t *testing.T, service string, ended <-chan struct{}, n int) []*hold {
+	t.Helper()
 	var out []*hold
 	for range n {
 		h := &hold{what: "websocket to " + service, done: make(chan error, 1)}
@@ -195,7 +203,7 @@ func (w *world) websockets(t *testing.T, service string, d time.Duration, n int)
 		if err != nil {
 			t.Fatalf("%s: %v", h.what, err)
 		}
-		go func() { h.done <- converse(conn, d) }()
+		go func() { h.done <- converse(conn, ended) }()
 		out = append(out, h)
 	}
 	return out
@@ -203,13 +211,14 @@ func (w *world) websockets(t *testing.T, service string, d time.Duration, n int)
 
 const platformPatience = 3 * time.Minute
 
-func converse(conn *websocket.Conn, d time.Duration) error {
+func converse(conn *websocket.Conn, ended <-chan struct{}) error {
 	defer func() { _ = conn.CloseNow() }()
 	ticker := time.NewTicker(250 * time.Millisecond)
 	defer ticker.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), d+platformPatience)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*platformPatience)
 	defer cancel()
-	for began := time.Now(); time.Since(began) < d; <-ticker.C {
+	for {
 		if err := conn.Write(ctx, websocket.MessageText, []byte("still there?")); err != nil {
 			return fmt.Errorf("after %s: %w", time.Since(began).Round(time.Millisecond), err)
 		}
@@ -220,8 +229,12 @@ func converse(conn *websocket.Conn, d time.Duration) error {
 		if string(got) != "still there?" {
 			return fmt.Errorf("got %q back", got)
 		}
+		select {
+		case <-ended:
+			return conn.Close(websocket.StatusNormalClosure, "")
+		case <-ticker.C:
+		}
 	}
-	return conn.Close(websocket.StatusNormalClosure, "")
 }
 
 // finished waits for requests and fails the test for each that failed.
