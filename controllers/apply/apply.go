@@ -48,12 +48,12 @@ func Object(ctx context.Context, c client.Client, manager string, want, seen cli
 type Place int
 
 const (
-	// Nowhere: it does not exist.
+	// Nowhere means that it does not exist.
 	Nowhere Place = iota
-	// Live: the API server has it and the cache does not, or not yet. A status read there
+	// Live means that the API server has it and the cache does not, or not yet. A status read there
 	// is ahead of the cache: who acts on it goes back when an older state is seen next.
 	Live
-	// Cached: as everybody else sees it.
+	// Cached means that it is as everybody else sees it.
 	Cached
 )
 
