@@ -43,6 +43,7 @@ import (
 // platform is all controllers on a real API server.
 type platform struct {
 	client.Client
+	watcher  client.WithWatch
 	registry string // host:port, holding app:v1 and app:v2
 	gateways *gateways
 	store    *settings.Store
@@ -85,9 +86,10 @@ func start(t *testing.T) *platform {
 			t.Errorf("manager: %v", err)
 		}
 	})
-	if p.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+	if p.watcher, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
+	p.Client = p.watcher
 	p.create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ebb-system"}})
 	p.create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: settings.ConfigDomain, Namespace: "ebb-system"}, Data: map[string]string{"example.com": ""}})
 	until(t, "the domain is read", func() error {

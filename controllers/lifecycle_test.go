@@ -38,6 +38,8 @@ func TestControllers(t *testing.T) {
 		"a target that is missing keeps the last good traffic":        lastGood,
 		"quota":                    quota,
 		"an initial scale of zero": initialZero,
+		"a rollout, step by step":  rollout,
+		"a rollout whose revision fails, then a newer one": rolloutFails,
 	}
 	t.Run("alongside", func(t *testing.T) {
 		for name, test := range alongside {

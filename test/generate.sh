@@ -26,4 +26,4 @@ if [ "$check" = --check ]; then
 	exit $stale
 fi
 go test -short ./proxy/translate ./proxy/envoy ./apis/admission ./controllers/configuration ./controllers/revision ./controllers/route ./controllers/service -update >/dev/null
-go test -short ./proxy/xds ./activator ./autoscaler/decision -rewrite >/dev/null
+go test -short ./proxy/xds ./activator ./autoscaler/decision ./controllers/route -rewrite >/dev/null

@@ -82,7 +82,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		For(&v1.Route{}).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(namedAs)).
 		Watches(&v1.Configuration{}, handler.EnqueueRequestsFromMapFunc(r.referring(configurationKey))).
-		Watches(&v1.Revision{}, handler.EnqueueRequestsFromMapFunc(r.referring(revisionKey))).
+		Watches(&v1.Revision{}, handler.EnqueueRequestsFromMapFunc(r.referring(revisionKey, rollingKey))).
 		WatchesRawSource(source.Channel(opts.Programmed.Changes(), &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(watch.Source(opts.Settings, r.all)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
@@ -109,6 +109,9 @@ func revisionKey(name string) string      { return "revision/" + name }
 // servedKey is for Revisions in the status; revisionKey is for those in the spec.
 func servedKey(name string) string { return "served/" + name }
 
+// rollingKey is for Revisions that a rollout leads to.
+func rollingKey(name string) string { return "rolling/" + name }
+
 func index(mgr ctrl.Manager) error {
 	ctx, indexer := context.Background(), mgr.GetFieldIndexer()
 	err := indexer.IndexField(ctx, &v1.Route{}, byTarget, func(o client.Object) []string {
@@ -124,6 +127,9 @@ func index(mgr ctrl.Manager) error {
 		}
 		for _, name := range served {
 			keys = append(keys, servedKey(name))
+		}
+		for _, ro := range rollouts(route) {
+			keys = append(keys, rollingKey(ro.To))
 		}
 		return keys
 	})
@@ -151,10 +157,14 @@ func index(mgr ctrl.Manager) error {
 	return nil
 }
 
-// referring maps an object to the Routes whose spec names it.
-func (r *reconciler) referring(key func(string) string) handler.MapFunc {
+// referring maps an object to the Routes that have it under one of the keys.
+func (r *reconciler) referring(keys ...func(string) string) handler.MapFunc {
 	return func(ctx context.Context, o client.Object) []reconcile.Request {
-		return r.requests(ctx, client.InNamespace(o.GetNamespace()), client.MatchingFields{byTarget: key(o.GetName())})
+		var requests []reconcile.Request
+		for _, key := range keys {
+			requests = append(requests, r.requests(ctx, client.InNamespace(o.GetNamespace()), client.MatchingFields{byTarget: key(o.GetName())})...)
+		}
+		return requests
 	}
 }
 

@@ -50,7 +50,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	next := route.DeepCopy()
-	workErr := r.work(ctx, route, next, at)
+	again, workErr := r.work(ctx, route, next, at)
 	changed, err := apply.Status(ctx, r.Client, manager, next, route)
 	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(errors.Join(workErr, err))
@@ -58,10 +58,14 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if changed {
 		r.report(route, next)
 	}
-	return ctrl.Result{}, errors.Join(workErr, r.refer(ctx, req.NamespacedName, next.Status.Traffic))
+	result := ctrl.Result{}
+	if !again.IsZero() {
+		result.RequeueAfter = max(again.Sub(r.now()), time.Millisecond)
+	}
+	return result, errors.Join(workErr, r.refer(ctx, req.NamespacedName, next.Status.Traffic))
 }
 
-// look reads what the spec refers to.
+// look reads what the spec refers to and, where a rollout may be on its way, what it moves between.
 func (r *reconciler) look(ctx context.Context, route *v1.Route) (targets, error) {
 	at := targets{configurations: map[string]*v1.Configuration{}, revisions: map[string]*v1.Revision{}}
 	configurations, revisions := names(route.Spec.Traffic)
@@ -74,7 +78,18 @@ func (r *reconciler) look(ctx context.Context, route *v1.Route) (targets, error)
 			return at, fmt.Errorf("route %s/%s: read configuration %s: %w", route.Namespace, route.Name, name, err)
 		}
 	}
+	if rolloutDuration(route, r.settings.Load()) > 0 {
+		for _, t := range route.Status.Traffic {
+			revisions = append(revisions, t.RevisionName)
+		}
+		for _, c := range at.configurations {
+			revisions = append(revisions, c.Status.LatestReadyRevisionName)
+		}
+	}
 	for _, name := range revisions {
+		if name == "" || at.revisions[name] != nil {
+			continue
+		}
 		rev := &v1.Revision{}
 		switch err := r.Get(ctx, types.NamespacedName{Namespace: route.Namespace, Name: name}, rev); {
 		case err == nil:
@@ -86,23 +101,30 @@ func (r *reconciler) look(ctx context.Context, route *v1.Route) (targets, error)
 	return at, nil
 }
 
-// work fills next.Status and makes the Services. The error is one to try again after.
-func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets) error {
+// work fills next.Status and makes the Services. It returns when a rollout takes its next
+// step (zero: never); the error is one to try again after.
+func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets) (time.Time, error) {
 	s, now := r.settings.Load(), r.now()
 	status := &next.Status
 	status.ObservedGeneration = seen.Generation
 	conditions := &status.Conditions
 
 	traffic, problem := assign(seen, at)
-	status.Traffic = traffic
+	out := rolling{traffic: traffic, rollouts: held(seen)}
 	if problem != nil {
 		conditions.Set(*problem, now)
 	} else {
 		conditions.SetTrue(v1.RouteAllTrafficAssigned, now)
+		out = roll(seen, traffic, at, rolloutDuration(seen, s), now)
 	}
+	status.Traffic = out.traffic
 	if err := urls(seen, s, status); err != nil {
 		conditions.SetFalse(v1.RouteAllTrafficAssigned, reasonInvalidHost, err.Error(), now)
 		status.RouteStatusFields = *seen.Status.RouteStatusFields.DeepCopy()
+		out = rolling{rollouts: held(seen)}
+	}
+	if err := note(status, out.rollouts); err != nil {
+		return time.Time{}, err
 	}
 	conditions.Set(v1.Condition{Type: v1.RouteCertificateProvisioned, Status: corev1.ConditionTrue, Reason: v1.ReasonTLSNotEnabled,
 		Message: "External domain TLS is not enabled."}, now)
@@ -111,35 +133,39 @@ func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets)
 	want, err := makeServices(seen, status.Traffic, s, r.gateway)
 	if err != nil {
 		conditions.SetFalse(v1.RouteIngressReady, reasonInvalidHost, err.Error(), now)
-		return nil //nolint:nilerr // the condition says it, and trying again does not help
+		return out.next, nil //nolint:nilerr // the condition says it, and trying again does not help
 	}
 	foreign, err := r.services(ctx, seen, want)
 	if foreign != "" {
 		conditions.SetFalse(v1.RouteIngressReady, v1.ReasonNotOwned, foreign, now)
 	} else {
-		r.ingress(seen, next, now)
+		r.ingress(seen, next, out.message, now)
 	}
-	return err
+	return out.next, err
 }
 
 // ingress says what the gateways have acknowledged. What they say is of the traffic that
-// is stored, so a change of it is stored first, as not yet programmed.
-func (r *reconciler) ingress(seen, next *v1.Route, now time.Time) {
+// is stored, so a change of it is stored first, as not yet programmed. While a rollout is
+// on its way (rollout is not "") that is what it says, so that a step is one write.
+func (r *reconciler) ingress(seen, next *v1.Route, rollout string, now time.Time) {
 	conditions := &next.Status.Conditions
 	if len(next.Status.Traffic) == 0 {
 		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonIngressNotConfigured, "There is no traffic to configure a gateway for yet.", now)
 		return
 	}
-	if !sameFields(&seen.Status.RouteStatusFields, &next.Status.RouteStatusFields) {
+	same := sameFields(&seen.Status.RouteStatusFields, &next.Status.RouteStatusFields)
+	if !same && rollout == "" {
 		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonProgramming, "The gateways are being told.", now)
 		return
 	}
 	connected, pending, rejected := r.programmed.RouteState(seen.Namespace, seen.Name)
 	switch {
-	case len(rejected) > 0:
+	case len(rejected) > 0 && same:
 		conditions.SetFalse(v1.RouteIngressReady, v1.ReasonRejected, strings.Join(rejected, "; "), now)
 	case connected == 0:
 		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonNoGateway, "No gateway is connected.", now)
+	case rollout != "":
+		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonRolloutInProgress, rollout, now)
 	case pending > 0:
 		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonProgramming, "Not every gateway has acknowledged the configuration yet.", now)
 	default:

@@ -36,12 +36,14 @@ func Route(rt *v1.Route, lookup func(name string) *v1.Revision, s *settings.Sett
 		return fail(err)
 	}
 	hosts := []ir.VirtualHost{{Name: "main", Domains: domains, Rules: []ir.Rule{rule}}}
+	tags := map[string]bool{}
 	for i := range rt.Status.Traffic {
 		target := &rt.Status.Traffic[i]
-		if target.Tag == "" {
+		if target.Tag == "" || tags[target.Tag] {
 			continue
 		}
-		backend, err := t.backend(target.RevisionName, 100)
+		tags[target.Tag] = true
+		backends, err := t.tagBackends(target.Tag)
 		if err != nil {
 			return fail(err)
 		}
@@ -52,7 +54,7 @@ func Route(rt *v1.Route, lookup func(name string) *v1.Revision, s *settings.Sett
 		hosts = append(hosts, ir.VirtualHost{
 			Name:    "tag/" + target.Tag,
 			Domains: domains,
-			Rules:   []ir.Rule{{Backends: []ir.Backend{backend}}},
+			Rules:   []ir.Rule{{Backends: backends}},
 		})
 	}
 	slices.SortFunc(hosts, func(a, b ir.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
@@ -107,6 +109,39 @@ func (t *routeTranslation) mainRule() (ir.Rule, error) {
 		return rule, fmt.Errorf("route %s: the percents of status.traffic sum to %d, not to 100", t.name(), total)
 	}
 	return rule, nil
+}
+
+// tagBackends are where the host of a tag leads: one Revision, or, during a rollout of the
+// tag's target, its Revisions in the proportion of their percents.
+func (t *routeTranslation) tagBackends(tag string) ([]ir.Backend, error) {
+	var backends []ir.Backend
+	total := uint32(0)
+	for i := range t.route.Status.Traffic {
+		target := &t.route.Status.Traffic[i]
+		if target.Tag != tag {
+			continue
+		}
+		weight := uint32(0)
+		if target.Percent != nil && *target.Percent > 0 {
+			weight = uint32(min(*target.Percent, 100))
+		}
+		total += weight
+		backend, err := t.backend(target.RevisionName, weight)
+		if err != nil {
+			return nil, err
+		}
+		backends = append(backends, backend)
+	}
+	// Whole percents of this host; what is left over goes to the first, the oldest Revision.
+	left := uint32(100)
+	for i := range backends {
+		if total > 0 {
+			backends[i].Weight = backends[i].Weight * 100 / total
+		}
+		left -= backends[i].Weight
+	}
+	backends[0].Weight += left
+	return backends, nil
 }
 
 func (t *routeTranslation) backend(revision string, weight uint32) (ir.Backend, error) {
