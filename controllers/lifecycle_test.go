@@ -39,6 +39,7 @@ func TestControllers(t *testing.T) {
 		"quota":                    quota,
 		"an initial scale of zero": initialZero,
 		"a rollout, step by step":  rollout,
+		"a progress deadline in the middle of a rollout":   deadline,
 		"a rollout whose revision fails, then a newer one": rolloutFails,
 	}
 	t.Run("alongside", func(t *testing.T) {

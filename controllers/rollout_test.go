@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -129,4 +130,49 @@ func rolloutFails(t *testing.T, p *platform, ns string) {
 		}
 		return isReady(s)
 	})
+}
+
+// deadline: a Revision that does not get ready in time says so, in both spellings of the
+// annotation, and the traffic stays with the good one, in the middle of a rollout too.
+func deadline(t *testing.T, p *platform, ns string) {
+	s := p.service(ns, "late", "app:v1")
+	s.Annotations = map[string]string{serving.RolloutDurationAnnotation: "1h"}
+	s.Spec.Template.Annotations = map[string]string{"serving.knative.dev/progressDeadline": "33s"}
+	p.create(t, s)
+	p.pod(t, ns, "late-00001", "late-1", up)
+	eventually(t, p, &v1.Service{}, ns, "late", "ready", isReady)
+	update(t, p, &v1.Service{}, ns, "late", func(s *v1.Service) { s.Spec.Template.Spec.Containers[0].Image = p.registry + "/app:v2" })
+	p.pod(t, ns, "late-00002", "late-2", up)
+	const middle = "late-00001=99 late-00002=1 "
+	eventually(t, p, &v1.Service{}, ns, "late", "the rollout has begun", func(s *v1.Service) string {
+		if served(s.Status.Traffic) != middle {
+			return "not yet"
+		}
+		return ""
+	})
+	update(t, p, &v1.Service{}, ns, "late", func(s *v1.Service) {
+		s.Spec.Template.Annotations[serving.ProgressDeadlineAnnotation] = "44s"
+	})
+	d := eventually(t, p, &appsv1.Deployment{}, ns, "late-00003-deployment", "the deployment is there", func(*appsv1.Deployment) string { return "" })
+	if got := *d.Spec.ProgressDeadlineSeconds; got != 44 {
+		t.Errorf("the deadline is %d s", got)
+	}
+	// As Kubernetes says it once the deadline has passed.
+	d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: no, Reason: v1.ReasonProgressDeadlineExceeded, Message: "has timed out progressing."}}
+	if err := p.Status().Update(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, p, &v1.Revision{}, ns, "late-00003", "the revision says so", func(r *v1.Revision) string {
+		return says(r.Status.Conditions, v1.ConditionReady, no, v1.ReasonProgressDeadlineExceeded, "timed out")
+	})
+	eventually(t, p, &v1.Service{}, ns, "late", "the service says so and serves as before", func(s *v1.Service) string {
+		if served(s.Status.Traffic) != middle || s.Status.LatestReadyRevisionName != "late-00002" {
+			t.Fatalf("traffic %s, latest ready %s", served(s.Status.Traffic), s.Status.LatestReadyRevisionName)
+		}
+		return says(s.Status.Conditions, v1.ConditionReady, no, v1.ReasonRevisionFailed, "late-00003")
+	})
+	d = &appsv1.Deployment{}
+	if err := p.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "late-00001-deployment"}, d); err != nil || *d.Spec.ProgressDeadlineSeconds != 33 {
+		t.Errorf("the deadline of the first is %d s (%v)", *d.Spec.ProgressDeadlineSeconds, err)
+	}
 }

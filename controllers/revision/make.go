@@ -2,6 +2,7 @@ package revision
 
 import (
 	"maps"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -221,8 +222,10 @@ func podAnnotations(rev *v1.Revision) map[string]string {
 // progressDeadline in whole seconds, by annotation or settings.
 func progressDeadline(rev *v1.Revision, s *settings.Settings) int32 {
 	d := s.Deployment.ProgressDeadline
-	if v, err := time.ParseDuration(rev.Annotations[serving.ProgressDeadlineAnnotation]); err == nil && v >= time.Second {
-		d = v
+	for _, key := range []string{serving.GroupName + "/progressDeadline", serving.ProgressDeadlineAnnotation} {
+		if v, err := time.ParseDuration(rev.Annotations[key]); err == nil && v >= time.Second {
+			d = min(v, math.MaxInt32*time.Second)
+		}
 	}
 	return int32(d / time.Second)
 }
