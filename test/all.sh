@@ -13,12 +13,14 @@ go build -o out/tools/report ./test/report || exit 1
 report() { out/tools/report -counts "$EBB_COUNTS"; }
 tests() { go test -json "$@" 2>&1 | report; }
 local_tests() { (cd local && go test -json "$@" 2>&1) | report; }
+compat_tests() { (cd test/compat && go test -json "$@" 2>&1) | report; }
 
 run "check" test/check.sh
 run "benchmarks compile and run once" tests -short -run '^$' -bench . -benchtime 1x ./proxy/... ./activator/... ./autoscaler/... ./apis/...
 run "real Envoy, real kube-apiserver" tests -timeout 15m $(go list ./... | grep -v /test/e2e)
 run "the node" local_tests -timeout 15m ./...
 run "end to end on the embedded default" tests -p 1 -timeout 30m ./test/e2e/...
+run "the public client on the embedded default" compat_tests -timeout 15m ./...
 
 echo
 out/tools/report -counts "$EBB_COUNTS" -total || failed=1

@@ -26,5 +26,5 @@ mkdir -p out/tools
 go build -o out/tools/report ./test/report
 go test -short -json ./... | out/tools/report -counts "$counts"
 (cd local && go test -short -json ./...) | out/tools/report -counts "$counts"
-(cd test/compat && go test -json ./...) | out/tools/report -counts "$counts"
+(cd test/compat && go test -short -json ./...) | out/tools/report -counts "$counts"
 [ -n "${EBB_COUNTS:-}" ] || out/tools/report -counts "$counts" -total

@@ -14,6 +14,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
@@ -118,19 +119,17 @@ func flatten(path string, s *apiextensionsv1.JSONSchemaProps, into map[string]st
 	}
 }
 
-// TestFixtures takes each file of testdata through our Go type and checks that nothing
-// is lost, and that both schemas keep all of what our type writes.
+// TestFixtures takes each file of testdata through our Go type and through the public one
+// and checks that nothing is lost, and that both schemas keep all of what ours writes.
 func TestFixtures(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.yaml")
 	if err != nil || len(files) < 8 {
 		t.Fatalf("%d fixtures, err %v", len(files), err)
 	}
 	theirs, ours := publicCRDs(t), ourCRDs(t)
-	types := map[string]func() any{
-		v1.KindService:       func() any { return &v1.Service{} },
-		v1.KindConfiguration: func() any { return &v1.Configuration{} },
-		v1.KindRoute:         func() any { return &v1.Route{} },
-		v1.KindRevision:      func() any { return &v1.Revision{} },
+	types, publicTypes := map[string]func() runtime.Object{}, map[string]func() runtime.Object{}
+	for _, k := range kinds() {
+		types[k.name], publicTypes[k.name] = k.ours, k.public
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
@@ -151,6 +150,7 @@ func TestFixtures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			sameAgain(t, written, publicTypes[kind]())
 			read := func() (got map[string]any) {
 				if err := json.Unmarshal(written, &got); err != nil {
 					t.Fatal(err)

@@ -1,119 +1,84 @@
 package compat
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"path/filepath"
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
-// TestDeclarations compares each struct that both packages declare: the names of its
-// JSON members and what they hold.
+// kind is one of the API in the public Go types and in ours.
+type kind struct {
+	name         string
+	public, ours func() runtime.Object
+	publicList   any
+	ourList      any
+}
+
+func kinds() []kind {
+	return []kind{
+		{v1.KindService, func() runtime.Object { return &servingv1.Service{} }, func() runtime.Object { return &v1.Service{} }, servingv1.ServiceList{}, v1.ServiceList{}},
+		{v1.KindConfiguration, func() runtime.Object { return &servingv1.Configuration{} }, func() runtime.Object { return &v1.Configuration{} }, servingv1.ConfigurationList{}, v1.ConfigurationList{}},
+		{v1.KindRoute, func() runtime.Object { return &servingv1.Route{} }, func() runtime.Object { return &v1.Route{} }, servingv1.RouteList{}, v1.RouteList{}},
+		{v1.KindRevision, func() runtime.Object { return &servingv1.Revision{} }, func() runtime.Object { return &v1.Revision{} }, servingv1.RevisionList{}, v1.RevisionList{}},
+	}
+}
+
+// TestDeclarations compares the paths of the JSON members of both types, and what kind
+// of JSON is there.
 func TestDeclarations(t *testing.T) {
-	structs := map[string]reflect.Type{}
-	for _, v := range []any{
-		v1.Service{}, v1.ServiceList{}, v1.ServiceSpec{}, v1.ServiceStatus{},
-		v1.Configuration{}, v1.ConfigurationList{}, v1.ConfigurationSpec{}, v1.ConfigurationStatus{}, v1.ConfigurationStatusFields{},
-		v1.Route{}, v1.RouteList{}, v1.RouteSpec{}, v1.RouteStatus{}, v1.RouteStatusFields{}, v1.TrafficTarget{},
-		v1.Revision{}, v1.RevisionList{}, v1.RevisionSpec{}, v1.RevisionStatus{}, v1.RevisionTemplateSpec{}, v1.ContainerStatus{},
-	} {
-		structs[reflect.TypeOf(v).Name()] = reflect.TypeOf(v)
-	}
-	files, err := filepath.Glob(filepath.Join(public(t), "pkg/apis/serving/v1/*_types.go"))
-	if err != nil || len(files) != 4 {
-		t.Fatalf("%v %v", files, err)
-	}
-	for _, file := range files {
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
+	for _, k := range kinds() {
+		for _, pair := range [][2]any{{k.public(), k.ours()}, {k.publicList, k.ourList}} {
+			public, ours := map[string]string{}, map[string]string{}
+			members("", reflect.TypeOf(pair[0]), public, nil)
+			members("", reflect.TypeOf(pair[1]), ours, nil)
+			if len(public) < 20 {
+				t.Errorf("%T has %d members", pair[0], len(public))
+			}
+			if diff := cmp.Diff(public, ours); diff != "" {
+				t.Errorf("%T (-public +ours):\n%s", pair[1], diff)
+			}
 		}
-		ast.Inspect(parsed, func(n ast.Node) bool {
-			spec, ok := n.(*ast.TypeSpec)
-			if !ok {
-				return true
-			}
-			declared, ok := spec.Type.(*ast.StructType)
-			if !ok {
-				return false
-			}
-			ours, ok := structs[spec.Name.Name]
-			if !ok {
-				t.Errorf("public struct %s has no counterpart", spec.Name.Name)
-				return false
-			}
-			delete(structs, spec.Name.Name)
-			if diff := cmp.Diff(publicFields(declared), ourFields(ours)); diff != "" {
-				t.Errorf("%s (-public +ours):\n%s", spec.Name.Name, diff)
-			}
-			return false
-		})
-	}
-	for name := range structs {
-		t.Errorf("struct %s is not public", name)
 	}
 }
 
-// publicFields gives the type of each JSON member, without packages and with the types
-// that JSON does not tell apart made one.
-func publicFields(s *ast.StructType) map[string]string {
-	fields := map[string]string{}
-	for _, f := range s.Fields.List {
-		tag := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
-		name, _, _ := strings.Cut(tag.Get("json"), ",")
-		fields[member(name, spell(f.Type))] = spell(f.Type)
-	}
-	return fields
-}
-
-func spell(e ast.Expr) string {
-	switch e := e.(type) {
-	case *ast.Ident:
-		return e.Name
-	case *ast.SelectorExpr:
-		if e.Sel.Name == "URL" {
-			return "string"
+// members collects the JSON members below a type. What encodes itself is one scalar, as
+// all such types of this API are.
+func members(path string, t reflect.Type, into map[string]string, within []reflect.Type) {
+	marshaler := reflect.TypeFor[json.Marshaler]()
+	switch {
+	case t.Kind() == reflect.Pointer:
+		members(path, t.Elem(), into, within)
+	case t.Implements(marshaler) || reflect.PointerTo(t).Implements(marshaler):
+		into[path] = "string"
+	case t.Kind() == reflect.Slice:
+		members(path+"[]", t.Elem(), into, within)
+	case t.Kind() == reflect.Map:
+		members(path+"{}", t.Elem(), into, within)
+	case t.Kind() == reflect.Struct:
+		for _, outer := range within {
+			if outer == t {
+				into[path] = "again"
+				return
+			}
 		}
-		return e.Sel.Name
-	case *ast.StarExpr:
-		return spell(e.X)
-	case *ast.ArrayType:
-		return "[]" + spell(e.Elt)
-	}
-	return "?"
-}
-
-func ourFields(t reflect.Type) map[string]string {
-	fields := map[string]string{}
-	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		spelled := spellType(f.Type)
-		fields[member(name, spelled)] = spelled
-	}
-	return fields
-}
-
-func spellType(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Pointer:
-		return spellType(t.Elem())
-	case reflect.Slice:
-		return "[]" + spellType(t.Elem())
+		for f := range t.Fields() {
+			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			switch {
+			case name == "-" || !f.IsExported():
+			case name == "" && (f.Anonymous || strings.Contains(options, "inline")):
+				members(path, f.Type, into, append(within, t))
+			default:
+				members(path+"."+name, f.Type, into, append(within, t))
+			}
+		}
 	default:
-		return t.Name()
+		into[path] = t.Kind().String()
 	}
-}
-
-func member(name, typeName string) string {
-	if name == "" {
-		return "inline " + typeName
-	}
-	return name
 }
