@@ -2,14 +2,14 @@ package revision
 
 import (
 	"context"
-	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -25,52 +25,83 @@ const (
 	lastRetry  = 5 * time.Minute
 )
 
-// resolver finds the digests of images, for a bounded number of Revisions at a time and
-// away from the reconciler, and tells it of each answer by an event. It is safe for
-// concurrent use.
+// lanesAtOnce is how many registries may be as busy as one registry may be, all together.
+const lanesAtOnce = 32
+
+// resolver finds the digests of images away from the reconciler, and tells it of each
+// answer by an event. Each registry is asked for a bounded number of Revisions at a
+// time, in a lane of its own, so that one which hangs keeps nobody waiting but its own
+// Revisions. It is safe for concurrent use.
 type resolver struct {
 	store    *settings.Store
 	keychain func(ctx context.Context, rev *v1.Revision) (authn.Keychain, error)
 	http     http.RoundTripper // nil means the default
-	workers  int
+	perLane  int               // Revisions at a time
+	slots    chan struct{}     // bounds them over all lanes
 
 	queue   workqueue.TypedRateLimitingInterface[types.UID]
 	answers chan event.TypedGenericEvent[*v1.Revision]
 
-	mu   sync.Mutex
-	jobs map[types.UID]*job
+	mu    sync.Mutex
+	jobs  map[types.UID]*job
+	lanes map[string]*lane // those with work
 }
 
 // job is one Revision whose images are being resolved.
 type job struct {
 	rev     *v1.Revision
+	lane    string
 	digests map[string]string // by container name; nil until known
 	err     error             // of the last try
 }
 
-func newResolver(store *settings.Store, workers int, keychain func(context.Context, *v1.Revision) (authn.Keychain, error)) *resolver {
+// lane is what goes to one registry, or to one set of them.
+type lane struct {
+	running int
+	waiting []types.UID
+}
+
+// newResolver returns one that asks each registry for perLane Revisions at a time.
+func newResolver(store *settings.Store, perLane int, keychain func(context.Context, *v1.Revision) (authn.Keychain, error)) *resolver {
 	return &resolver{
-		store: store, keychain: keychain, workers: workers,
+		store: store, keychain: keychain, perLane: perLane, slots: make(chan struct{}, lanesAtOnce*perLane),
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[types.UID](firstRetry, lastRetry),
 			workqueue.TypedRateLimitingQueueConfig[types.UID]{Name: "revision-digests"}),
 		answers: make(chan event.TypedGenericEvent[*v1.Revision]),
 		jobs:    map[types.UID]*job{},
+		lanes:   map[string]*lane{},
 	}
 }
 
 // resolve returns the digests (image references) by the name of the container, or the
 // error of the last try; neither when no answer is there yet: then an event comes with it.
+// An error that is unavailable says nothing about the image.
 func (r *resolver) resolve(rev *v1.Revision) (map[string]string, error) {
+	if known, all := withoutRegistry(rev, r.store.Load()); all {
+		return known, nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	j := r.jobs[rev.UID]
 	if j == nil {
-		j = &job{rev: rev.DeepCopy()}
+		j = &job{rev: rev.DeepCopy(), lane: laneOf(rev)}
 		r.jobs[rev.UID] = j
 		r.queue.Add(rev.UID)
 	}
 	return j.digests, j.err
+}
+
+// laneOf names the registries of a Revision's images.
+func laneOf(rev *v1.Revision) string {
+	var hosts []string
+	for _, c := range allContainers(rev) {
+		if tag, err := name.NewTag(c.Image); err == nil {
+			hosts = append(hosts, tag.RegistryStr())
+		}
+	}
+	slices.Sort(hosts)
+	return strings.Join(slices.Compact(hosts), " ")
 }
 
 // forget drops what is known of a Revision: it is settled, or gone.
@@ -91,34 +122,99 @@ func (r *resolver) forgetNamed(key types.NamespacedName) {
 	}
 }
 
-// Start runs the workers until ctx ends.
+// Start works until ctx ends.
 func (r *resolver) Start(ctx context.Context) error {
 	var running sync.WaitGroup
-	for range r.workers {
-		running.Go(func() {
-			for r.next(ctx) {
+	running.Go(func() {
+		for {
+			uid, down := r.queue.Get()
+			if down {
+				return
 			}
-		})
-	}
+			if !r.dispatch(ctx, uid, &running) {
+				return
+			}
+		}
+	})
 	<-ctx.Done()
 	r.queue.ShutDown()
 	running.Wait()
 	return nil
 }
 
-// NeedLeaderElection makes the workers run where the reconciler runs.
+// NeedLeaderElection makes it work where the reconciler runs.
 func (r *resolver) NeedLeaderElection() bool { return true }
 
-func (r *resolver) next(ctx context.Context) bool {
-	uid, down := r.queue.Get()
-	if down {
+// dispatch gives a Revision to its lane: at once where the lane has room, else behind the
+// others there. It returns false when ctx has ended.
+func (r *resolver) dispatch(ctx context.Context, uid types.UID, running *sync.WaitGroup) bool {
+	key, start := r.enter(uid)
+	if !start {
+		return true
+	}
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
 		return false
 	}
+	running.Go(func() {
+		defer func() { <-r.slots }()
+		for more := true; more; {
+			if !r.answer(ctx, uid) {
+				return
+			}
+			uid, more = r.leave(key)
+		}
+	})
+	return true
+}
+
+// enter notes a Revision in its lane and says whether work on it may begin.
+func (r *resolver) enter(uid types.UID) (key string, start bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	j := r.jobs[uid]
+	if j == nil {
+		r.queue.Forget(uid)
+		r.queue.Done(uid)
+		return "", false
+	}
+	l := r.lanes[j.lane]
+	if l == nil {
+		l = &lane{}
+		r.lanes[j.lane] = l
+	}
+	if l.running == r.perLane {
+		l.waiting = append(l.waiting, uid)
+		return "", false
+	}
+	l.running++
+	return j.lane, true
+}
+
+// leave returns the next Revision of a lane; false when there is none and one less runs there.
+func (r *resolver) leave(key string) (types.UID, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.lanes[key]
+	if len(l.waiting) > 0 {
+		next := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		return next, true
+	}
+	if l.running--; l.running == 0 {
+		delete(r.lanes, key)
+	}
+	return "", false
+}
+
+// answer asks for one Revision and tells of the answer. It returns false when ctx has ended.
+func (r *resolver) answer(ctx context.Context, uid types.UID) bool {
 	defer r.queue.Done(uid)
 	r.mu.Lock()
 	j := r.jobs[uid]
 	r.mu.Unlock()
-	if j == nil {
+	if j == nil { // forgotten since
 		r.queue.Forget(uid)
 		return true
 	}
@@ -137,53 +233,4 @@ func (r *resolver) next(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-func (r *resolver) all(ctx context.Context, rev *v1.Revision) (map[string]string, error) {
-	s := r.store.Load()
-	ctx, cancel := context.WithTimeout(ctx, s.Deployment.DigestResolutionTimeout)
-	defer cancel()
-	keychain, err := r.keychain(ctx, rev)
-	if err != nil {
-		return nil, err
-	}
-	digests, known := map[string]string{}, map[string]string{}
-	for _, c := range append(rev.Spec.InitContainers[:len(rev.Spec.InitContainers):len(rev.Spec.InitContainers)], rev.Spec.Containers...) {
-		digest, ok := known[c.Image]
-		if !ok {
-			if digest, err = r.digest(ctx, c.Image, s, keychain); err != nil {
-				return nil, fmt.Errorf("Unable to fetch image %q of container %q: %w", c.Image, c.Name, err) //nolint:staticcheck // it becomes a condition's message, a sentence
-			}
-			known[c.Image] = digest
-		}
-		digests[c.Name] = digest
-	}
-	return digests, nil
-}
-
-// digest returns the image's reference by digest; "" where its registry is not to be asked.
-func (r *resolver) digest(ctx context.Context, image string, s *settings.Settings, keychain authn.Keychain) (string, error) {
-	if _, err := name.NewDigest(image); err == nil {
-		return image, nil
-	}
-	tag, err := name.NewTag(image)
-	if err != nil {
-		return "", err
-	}
-	if s.Deployment.SkipsTagResolving(tag.RegistryStr()) {
-		return "", nil
-	}
-	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(keychain), remote.WithUserAgent("ebb")}
-	if r.http != nil {
-		options = append(options, remote.WithTransport(r.http))
-	}
-	if found, err := remote.Head(tag, options...); err == nil {
-		return tag.Digest(found.Digest.String()).Name(), nil
-	}
-	// Not every registry answers HEAD, and only GET says what is wrong.
-	found, err := remote.Get(tag, options...)
-	if err != nil {
-		return "", err
-	}
-	return tag.Digest(found.Digest.String()).Name(), nil
 }

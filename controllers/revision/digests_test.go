@@ -3,6 +3,7 @@ package revision
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
@@ -146,6 +148,89 @@ func TestResolveTriesAgain(t *testing.T) {
 	answer(t, r) // of the try after the back-off
 	if digests, err := r.resolve(rev); err != nil || digests["a"] != f.digest {
 		t.Errorf("got %v %v", digests, err)
+	}
+}
+
+// TestHangingRegistry: a registry that never answers takes nothing from the others,
+// however many Revisions wait for it.
+func TestHangingRegistry(t *testing.T) {
+	asked := make(chan struct{}, 1000)
+	hang := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(hanging.Close)
+	t.Cleanup(func() { close(hang) })
+	f := newFakeRegistry(t)
+	r := startResolver(t, registries{}) // two at a time
+	if err := r.store.Update(settings.ConfigDeployment, map[string]string{"digest-resolution-timeout": "1h"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		rev := revisionOfImages(strings.TrimPrefix(hanging.URL, "http://") + "/app:v1")
+		rev.UID = types.UID(fmt.Sprintf("hanging-%d", i))
+		if _, err := r.resolve(rev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-asked
+	<-asked
+	for i := range 5 {
+		rev := revisionOfImages(f.host + "/app:v1")
+		rev.UID = types.UID(fmt.Sprintf("good-%d", i))
+		if _, err := r.resolve(rev); err != nil {
+			t.Fatal(err)
+		}
+		answer(t, r)
+		if digests, err := r.resolve(rev); err != nil || digests["a"] != f.digest {
+			t.Fatalf("got %v %v", digests, err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, l := range r.lanes {
+		if l.running > 2 {
+			t.Errorf("%d at a time at %q, want at most 2", l.running, key)
+		}
+	}
+}
+
+// TestWhatIsAnAnswer: what says something about the image, and what only that nobody answers now.
+func TestWhatIsAnAnswer(t *testing.T) {
+	var status atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
+	t.Cleanup(server.Close)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(slow.Close)
+	ask := func(url string) error {
+		store := settings.NewStore()
+		if err := store.Update(settings.ConfigDeployment, map[string]string{"digest-resolution-timeout": "300ms"}); err != nil {
+			t.Fatal(err)
+		}
+		r := newResolver(store, 1, func(context.Context, *v1.Revision) (authn.Keychain, error) { return registries{}, nil })
+		_, err := r.all(t.Context(), revisionOfImages(strings.TrimPrefix(url, "http://")+"/app:v1"))
+		if err == nil {
+			t.Fatalf("%s: no error", url)
+		}
+		return err
+	}
+	for code, down := range map[int]bool{500: true, 503: true, 429: true, 401: false, 403: false, 404: false} {
+		status.Store(int64(code))
+		if err := ask(server.URL); isUnavailable(err) != down {
+			t.Errorf("status %d: unavailable is %v, want %v: %v", code, !down, down, err)
+		}
+	}
+	if err := ask(gone.URL); !isUnavailable(err) {
+		t.Errorf("nobody listens: %v", err)
+	}
+	if err := ask(slow.URL); !isUnavailable(err) || !strings.Contains(err.Error(), "digest-resolution-timeout") {
+		t.Errorf("no answer in time: %v", err)
 	}
 }
 

@@ -29,7 +29,7 @@ func pullSecrets(live client.Reader) func(context.Context, *v1.Revision) (authn.
 		sa := &corev1.ServiceAccount{}
 		err := live.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: account}, sa)
 		if err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("read service account %s/%s for its pull secrets: %w", rev.Namespace, account, err)
+			return nil, unavailable{fmt.Errorf("read service account %s/%s for its pull secrets: %w", rev.Namespace, account, err)}
 		}
 		refs = append(refs[:len(refs):len(refs)], sa.ImagePullSecrets...)
 		found := registries{}
@@ -40,7 +40,7 @@ func pullSecrets(live client.Reader) func(context.Context, *v1.Revision) (authn.
 				continue
 			}
 			if err != nil {
-				return nil, fmt.Errorf("read pull secret %s/%s: %w", rev.Namespace, ref.Name, err)
+				return nil, unavailable{fmt.Errorf("read pull secret %s/%s: %w", rev.Namespace, ref.Name, err)}
 			}
 			if err := found.add(secret); err != nil {
 				return nil, fmt.Errorf("pull secret %s/%s: %w", rev.Namespace, ref.Name, err)

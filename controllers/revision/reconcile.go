@@ -44,8 +44,8 @@ type Options struct {
 	// DrainAddress is the host:port that a pod's preStop hook calls before the pod ends;
 	// "" leaves the hook out.
 	DrainAddress string
-	// Workers is the number of Revisions worked on at the same time, and of those whose
-	// images are being resolved; 0 means 8.
+	// Workers is the number of Revisions worked on at the same time, and of those for which
+	// one registry is asked at the same time; 0 means 8.
 	Workers int
 }
 
@@ -185,18 +185,22 @@ func (r *reconciler) resolved(rev *v1.Revision) bool {
 		return true
 	}
 	digests, err := r.digests.resolve(rev)
-	now := r.now()
+	conditions, now := &rev.Status.Conditions, r.now()
 	switch {
-	case err != nil:
-		rev.Status.Conditions.SetUnknown(v1.RevisionResourcesAvailable, v1.ReasonResolvingDigests, "", now)
-		rev.Status.Conditions.SetFalse(v1.RevisionContainerHealthy, v1.ReasonContainerMissing, err.Error(), now)
+	case err != nil && !isUnavailable(err):
+		conditions.SetUnknown(v1.RevisionResourcesAvailable, v1.ReasonResolvingDigests, "", now)
+		conditions.SetFalse(v1.RevisionContainerHealthy, v1.ReasonContainerMissing, err.Error(), now)
 		return false
 	case digests == nil:
-		if rev.Status.Conditions.Get(v1.RevisionContainerHealthy).IsFalse() {
-			return false // after a restart: the last answer holds until there is a new one
+		if conditions.Get(v1.RevisionContainerHealthy).IsFalse() {
+			return false // the last answer about the images holds until there is a new one
 		}
-		rev.Status.Conditions.SetUnknown(v1.RevisionResourcesAvailable, v1.ReasonResolvingDigests, "", now)
-		rev.Status.Conditions.SetUnknown(v1.RevisionContainerHealthy, v1.ReasonResolvingDigests, "", now)
+		message := ""
+		if err != nil {
+			message = err.Error() + "; it is tried again."
+		}
+		conditions.SetUnknown(v1.RevisionResourcesAvailable, v1.ReasonResolvingDigests, message, now)
+		conditions.SetUnknown(v1.RevisionContainerHealthy, v1.ReasonResolvingDigests, message, now)
 		return false
 	}
 	rev.Status.ContainerStatuses = containerStatuses(rev.Spec.Containers, digests)
