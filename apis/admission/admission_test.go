@@ -156,6 +156,34 @@ func TestRevisionIsImmutable(t *testing.T) {
 	}
 }
 
+// TestNameChange: a template that names its Revision may not change under that name.
+func TestNameChange(t *testing.T) {
+	store := settings.NewStore()
+	for _, kind := range []string{"Service", "Configuration"} {
+		text := `{apiVersion: serving.knative.dev/v1, kind: ` + kind + `, metadata: {name: hello}, spec: {template: {metadata: {name: hello-one}, spec: {containers: [{image: a}]}}}}`
+		stored, refusal := admit(t, store, request(admissionv1.Create, "ann", asJSON(t, text), nil))
+		if refusal != "" {
+			t.Fatal(refusal)
+		}
+		if _, refusal = admit(t, store, request(admissionv1.Update, "ann", asJSON(t, text), stored)); refusal != "" {
+			t.Errorf("%s: the same again: %s", kind, refusal)
+		}
+		for what, replace := range map[string][2]string{
+			"spec.template.spec.containers[0].image": {"image: a", "image: b"},
+			"spec.template.metadata.labels":          {"name: hello-one", "name: hello-one, labels: {a: b}"},
+		} {
+			next := asJSON(t, strings.Replace(text, replace[0], replace[1], 1))
+			if _, refusal = admit(t, store, request(admissionv1.Update, "ann", next, stored)); !strings.Contains(refusal, "spec.template.metadata.name") || !strings.Contains(refusal, what+" has changed") {
+				t.Errorf("%s: refusal %q should name %s", kind, refusal, what)
+			}
+			renamed := []byte(strings.Replace(string(next), "hello-one", "hello-two", 1))
+			if _, refusal = admit(t, store, request(admissionv1.Update, "ann", renamed, stored)); refusal != "" {
+				t.Errorf("%s: with another name: %s", kind, refusal)
+			}
+		}
+	}
+}
+
 func TestNothingToDecide(t *testing.T) {
 	store := settings.NewStore()
 	status := request(admissionv1.Update, "ann", []byte(`{"kind":"Service"}`), []byte(`{}`))

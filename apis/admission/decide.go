@@ -149,6 +149,9 @@ func validate(r *review, st *settings.Settings) field.ErrorList {
 	}
 	if r.changed || !maps.Equal(r.old.GetLabels(), r.next.GetLabels()) || !maps.Equal(r.old.GetAnnotations(), r.next.GetAnnotations()) {
 		found := r.next.Validate(st)
+		if !r.create {
+			found = append(found, validateNameChange(r)...)
+		}
 		if !r.changed {
 			// The spec was admitted before; only what changed now counts.
 			found = filterSpec(found)
@@ -156,6 +159,17 @@ func validate(r *review, st *settings.Settings) field.ErrorList {
 		errs = append(errs, found...)
 	}
 	return errs
+}
+
+// validateNameChange refuses a template that has changed under the name of its Revision.
+func validateNameChange(r *review) field.ErrorList {
+	switch next := r.next.(type) {
+	case *v1.Service:
+		return next.Spec.Template.ValidateNameChange(&r.old.(*v1.Service).Spec.Template)
+	case *v1.Configuration:
+		return next.Spec.Template.ValidateNameChange(&r.old.(*v1.Configuration).Spec.Template)
+	}
+	return nil
 }
 
 // filterSpec leaves out what is about the spec.

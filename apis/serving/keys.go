@@ -70,6 +70,9 @@ const (
 	NoGCAnnotation = GroupName + "/no-gc"
 	// ProgressDeadlineAnnotation is how long a Revision's Deployment may take to get ready; a Go duration.
 	ProgressDeadlineAnnotation = GroupName + "/progress-deadline"
+	// PausedAnnotation on a Service, Configuration, Route or Revision: "true" keeps its
+	// controller from changing anything on its behalf. What runs goes on.
+	PausedAnnotation = GroupName + "/paused"
 	// DisableExternalDomainTLSAnnotation: "true" keeps a Route on plain HTTP.
 	DisableExternalDomainTLSAnnotation = "networking.knative.dev/disable-external-domain-tls"
 	// HTTPProtocolAnnotation overrides config-network's http-protocol for a Route.

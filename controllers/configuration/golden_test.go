@@ -19,12 +19,13 @@ type observed struct {
 	Configuration *v1.Configuration `json:"configuration"`
 	Latest        *v1.Revision      `json:"latest"`
 	Taken         string            `json:"taken"`
+	Refused       string            `json:"refused"`
 	Revisions     []*v1.Revision    `json:"revisions"`
 }
 
 func TestObserve(t *testing.T) {
 	golden.Run(t, "testdata/observe", func(in observed) (any, error) {
-		s := seen{latest: in.Latest, taken: in.Taken, revisions: in.Revisions}
+		s := seen{latest: in.Latest, taken: in.Taken, refused: in.Refused, revisions: in.Revisions}
 		if in.Latest != nil {
 			s.name = in.Latest.Name
 		}

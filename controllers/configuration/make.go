@@ -1,26 +1,37 @@
 package configuration
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
 // revisionName is the name of the Revision for the Configuration's current generation:
-// the template's own, or <configuration>-<generation of at least five digits>.
+// the template's own, or <configuration>-<generation of at least five digits>, where a
+// hash takes the place of what of the Configuration's name does not fit a label.
 func revisionName(c *v1.Configuration) string {
 	if c.Spec.Template.Name != "" {
 		return c.Spec.Template.Name
 	}
-	return fmt.Sprintf("%s-%05d", c.Name, c.Generation)
+	name, suffix := c.Name, fmt.Sprintf("-%05d", c.Generation)
+	if len(name)+len(suffix) > validation.DNS1035LabelMaxLength {
+		sum := sha256.Sum256([]byte(name))
+		suffix = "-" + hex.EncodeToString(sum[:4]) + suffix
+		name = strings.TrimRight(name[:validation.DNS1035LabelMaxLength-len(suffix)], "-")
+	}
+	return name + suffix
 }
 
 // makeRevision is the Revision for the Configuration's current generation.

@@ -12,6 +12,7 @@ type seen struct {
 	name      string         // of the Revision for the current generation
 	latest    *v1.Revision   // that Revision; nil when it could not be made
 	taken     string         // why not, when its name belongs to another
+	refused   string         // why not, when the API server refuses it
 	revisions []*v1.Revision // all of this Configuration, in any order
 }
 
@@ -19,8 +20,14 @@ type seen struct {
 func observe(c *v1.Configuration, s seen, now time.Time) v1.ConfigurationStatus {
 	status := *c.Status.DeepCopy()
 	status.ObservedGeneration = c.Generation
+	status.Conditions.Remove(v1.ConditionPaused)
 	if s.taken != "" {
 		status.Conditions.SetFalse(v1.ConditionReady, v1.ReasonRevisionNameTaken, s.taken, now)
+		return status
+	}
+	if s.refused != "" {
+		status.Conditions.SetFalse(v1.ConditionReady, v1.ReasonRevisionFailed,
+			fmt.Sprintf("Revision %q could not be made: %s", s.name, s.refused), now)
 		return status
 	}
 	status.LatestCreatedRevisionName = s.name

@@ -2,6 +2,7 @@ package configuration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,19 +90,26 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if !c.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}
-	s, err := r.look(ctx, c)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
 	next := c.DeepCopy()
+	if apply.Paused(c) {
+		next.Status.Conditions.SetPaused(r.now())
+		_, err := apply.Status(ctx, r.Client, manager, next, c)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	s, workErr := r.look(ctx, c)
+	if workErr != nil && s.refused == "" {
+		return ctrl.Result{}, workErr
+	}
 	next.Status = observe(c, s, r.now())
 	changed, err := apply.Status(ctx, r.Client, manager, next, c)
 	if changed && err == nil {
 		r.report(c, next)
 	}
-	return ctrl.Result{}, client.IgnoreNotFound(err)
+	return ctrl.Result{}, errors.Join(workErr, client.IgnoreNotFound(err))
 }
 
+// look makes the Revision where there is none. The error is one to try again after; with
+// s.refused set it is also one to show.
 func (r *reconciler) look(ctx context.Context, c *v1.Configuration) (seen, error) {
 	s := seen{name: revisionName(c)}
 	rev := &v1.Revision{}
@@ -121,6 +129,9 @@ func (r *reconciler) look(ctx context.Context, c *v1.Configuration) (seen, error
 		}
 	}
 	if err != nil {
+		if apply.Refused(err) {
+			s.refused = err.Error()
+		}
 		return s, fmt.Errorf("configuration %s/%s: revision %s: %w", c.Namespace, c.Name, s.name, err)
 	}
 	if !madeFrom(rev, c) {

@@ -75,6 +75,16 @@ func makePod(rev *v1.Revision, drain string) corev1.PodSpec {
 	}
 	resolved(pod.Containers, rev.Status.ContainerStatuses)
 	resolved(pod.InitContainers, rev.Status.InitContainerStatuses)
+	for i := range pod.InitContainers {
+		c := &pod.InitContainers[i]
+		if c.TerminationMessagePolicy == "" {
+			c.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
+		}
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			fillProbes(c, 0, "")
+			c.Env = identified(c.Env, rev)
+		}
+	}
 	user := userContainer(pod.Containers)
 	for i := range pod.Containers {
 		c := &pod.Containers[i]
@@ -84,7 +94,7 @@ func makePod(rev *v1.Revision, drain string) corev1.PodSpec {
 		if i == user {
 			serve(c, rev, drain)
 		} else {
-			fillProbes(c, 0)
+			fillProbes(c, 0, "")
 			c.Env = identified(c.Env, rev)
 		}
 	}
@@ -93,9 +103,12 @@ func makePod(rev *v1.Revision, drain string) corev1.PodSpec {
 
 // serve turns a container into the one that takes requests.
 func serve(c *corev1.Container, rev *v1.Revision, drain string) {
-	port := int32(defaultPort)
-	if len(c.Ports) > 0 && c.Ports[0].ContainerPort != 0 {
-		port = c.Ports[0].ContainerPort
+	port, named := int32(defaultPort), ""
+	if len(c.Ports) > 0 {
+		named = c.Ports[0].Name
+		if c.Ports[0].ContainerPort != 0 {
+			port = c.Ports[0].ContainerPort
+		}
 	}
 	c.Ports = []corev1.ContainerPort{{Name: userPort, ContainerPort: port, Protocol: corev1.ProtocolTCP}}
 	c.Env = append([]corev1.EnvVar{{Name: "PORT", Value: strconv.Itoa(int(port))}}, identified(c.Env, rev)...)
@@ -105,7 +118,7 @@ func serve(c *corev1.Container, rev *v1.Revision, drain string) {
 	if c.ReadinessProbe.ProbeHandler == (corev1.ProbeHandler{}) {
 		c.ReadinessProbe.TCPSocket = &corev1.TCPSocketAction{}
 	}
-	fillProbes(c, port)
+	fillProbes(c, port, named)
 	if host, p, err := net.SplitHostPort(drain); err == nil {
 		if c.Lifecycle == nil {
 			c.Lifecycle = &corev1.Lifecycle{}
@@ -125,9 +138,10 @@ func portOf(p string) intstr.IntOrString {
 	return intstr.FromString(p)
 }
 
-// fillProbes gives probes without a port the container's (port; 0 leaves them alone) and
-// those that ask for the shortest period, 0, the shortest that Kubernetes has.
-func fillProbes(c *corev1.Container, port int32) {
+// fillProbes gives probes without a port, or with its name, the container's (port; 0
+// leaves them alone) and those that ask for the shortest period, 0, the shortest that
+// Kubernetes has.
+func fillProbes(c *corev1.Container, port int32, named string) {
 	for _, p := range []*corev1.Probe{c.ReadinessProbe, c.LivenessProbe, c.StartupProbe} {
 		if p == nil {
 			continue
@@ -142,7 +156,7 @@ func fillProbes(c *corev1.Container, port int32) {
 			continue
 		}
 		unset := func(at intstr.IntOrString) bool {
-			return at == intstr.IntOrString{} || at.String() == "0" || at.String() == ""
+			return at == intstr.IntOrString{} || at.String() == "0" || at.String() == "" || at.String() == named
 		}
 		switch {
 		case p.HTTPGet != nil && unset(p.HTTPGet.Port):
@@ -198,19 +212,23 @@ func podLabels(rev *v1.Revision) map[string]string {
 	labels := map[string]string{}
 	maps.Copy(labels, rev.Labels)
 	delete(labels, serving.RoutingStateLabel)
-	labels[serving.AppLabel] = rev.Name
+	if labels[serving.AppLabel] == "" {
+		labels[serving.AppLabel] = rev.Name
+	}
 	labels[serving.RevisionLabel] = rev.Name
 	labels[serving.RevisionUIDLabel] = string(rev.UID)
 	return labels
 }
 
 // podAnnotations leaves out what is about the Revision and not about its pods: changing
-// that must not replace pods.
+// that must not replace pods. Who made the Revision never changes.
 func podAnnotations(rev *v1.Revision) map[string]string {
 	annotations := map[string]string{}
 	for k, v := range rev.Annotations {
 		group, _, _ := strings.Cut(k, "/")
 		switch {
+		case k == serving.CreatorAnnotation:
+			annotations[k] = v
 		case group == serving.GroupName, group == serving.AutoscalingGroup, group == serving.EbbGroupName, k == corev1.LastAppliedConfigAnnotation:
 		default:
 			annotations[k] = v

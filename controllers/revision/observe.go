@@ -89,6 +89,8 @@ func starting(conditions *v1.Conditions, d *appsv1.Deployment, pods []corev1.Pod
 func active(status *v1.RevisionStatus, desired, up int32, now time.Time) {
 	next := v1.Condition{Type: v1.RevisionActive, Severity: v1.SeverityInfo, Status: corev1.ConditionTrue}
 	switch {
+	case desired == 0 && failed(&status.Conditions):
+		next.Status, next.Reason, next.Message = corev1.ConditionFalse, v1.ReasonTimedOut, "No pod of it became ready in time."
 	case desired == 0:
 		next.Status, next.Reason, next.Message = corev1.ConditionFalse, v1.ReasonNoTraffic, "No request asks for it, so it has no pods."
 	case up == 0:

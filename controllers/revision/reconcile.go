@@ -147,6 +147,12 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	next := rev.DeepCopy()
+	if apply.Paused(rev) {
+		next.Status.Conditions.SetPaused(r.now())
+		_, err := apply.Status(ctx, r.Client, manager, next, rev)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	next.Status.Conditions.Remove(v1.ConditionPaused)
 	next.Status.ObservedGeneration = rev.Generation
 	workErr := r.run(ctx, next)
 	next.Status.Conditions.Aggregate(v1.RevisionDependents(), r.now())
@@ -250,7 +256,7 @@ func (r *reconciler) create(ctx context.Context, rev *v1.Revision, want *appsv1.
 		return want, nil
 	case apierrors.IsAlreadyExists(err):
 		return nil, r.inTheWay(ctx, rev, want)
-	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err):
+	case apply.Refused(err):
 		rev.Status.Conditions.SetFalse(v1.RevisionResourcesAvailable, "FailedCreate", err.Error(), r.now())
 	}
 	return nil, fmt.Errorf("revision %s/%s: create deployment %s: %w", rev.Namespace, rev.Name, want.Name, err)

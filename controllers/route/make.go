@@ -41,15 +41,22 @@ func makeServices(r *v1.Route, traffic []v1.TrafficTarget, s *settings.Settings,
 }
 
 func makeService(r *v1.Route, name, gateway string) *corev1.Service {
-	labels := map[string]string{serving.RouteLabel: r.Name}
-	for _, label := range []string{serving.ServiceLabel, serving.ServiceUIDLabel, serving.VisibilityLabel} {
-		if v := r.Labels[label]; v != "" {
-			labels[label] = v
+	// Visibility is left out: on a tag's Service it would be said of that tag alone.
+	labels := map[string]string{}
+	maps.Copy(labels, r.Labels)
+	delete(labels, serving.VisibilityLabel)
+	labels[serving.RouteLabel] = r.Name
+	annotations := map[string]string{}
+	for k, v := range r.Annotations {
+		switch group, _, _ := strings.Cut(k, "/"); {
+		case group == serving.GroupName, group == serving.AutoscalingGroup, group == serving.EbbGroupName, k == corev1.LastAppliedConfigAnnotation:
+		default:
+			annotations[k] = v
 		}
 	}
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Namespace: r.Namespace, Labels: labels,
+			Name: name, Namespace: r.Namespace, Labels: labels, Annotations: annotations,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(r, v1.GroupVersion.WithKind(v1.KindRoute))},
 		},
 		Spec: corev1.ServiceSpec{

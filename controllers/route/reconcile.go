@@ -45,11 +45,16 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	next := route.DeepCopy()
+	if apply.Paused(route) {
+		next.Status.Conditions.SetPaused(r.now())
+		_, err := apply.Status(ctx, r.Client, manager, next, route)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
 	at, err := r.look(ctx, route)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	next := route.DeepCopy()
 	again, workErr := r.work(ctx, route, next, at)
 	changed, err := apply.Status(ctx, r.Client, manager, next, route)
 	if err != nil {
@@ -108,6 +113,7 @@ func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets)
 	status := &next.Status
 	status.ObservedGeneration = seen.Generation
 	conditions := &status.Conditions
+	conditions.Remove(v1.ConditionPaused)
 
 	traffic, problem := assign(seen, at)
 	out := rolling{traffic: traffic, rollouts: held(seen)}

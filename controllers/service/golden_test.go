@@ -19,11 +19,13 @@ type observed struct {
 	Service       *v1.Service       `json:"service"`
 	Configuration *v1.Configuration `json:"configuration"`
 	Route         *v1.Route         `json:"route"`
+
+	ConfigurationRefused string `json:"configurationRefused"`
 }
 
 func TestObserve(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	golden.Run(t, "testdata/observe", func(in observed) (any, error) {
-		return observe(in.Service, in.Configuration, in.Route, now), nil
+		return observe(in.Service, seen{in.Configuration, in.Route, in.ConfigurationRefused, ""}, now), nil
 	})
 }

@@ -44,6 +44,7 @@ func childMeta(s *v1.Service) metav1.ObjectMeta {
 	maps.Copy(annotations, s.Annotations)
 	delete(annotations, corev1.LastAppliedConfigAnnotation)
 	delete(annotations, apply.HashAnnotation)
+	delete(annotations, serving.PausedAnnotation)
 	return metav1.ObjectMeta{
 		Name: s.Name, Namespace: s.Namespace, Labels: labels, Annotations: annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(s, v1.GroupVersion.WithKind(v1.KindService))},

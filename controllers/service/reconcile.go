@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -59,21 +61,52 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if !s.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}
-	c, err := child(ctx, r, s, &v1.Configuration{}, makeConfiguration(s))
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	rt, err := child(ctx, r, s, &v1.Route{}, makeRoute(s))
-	if err != nil {
-		return ctrl.Result{}, err
-	}
 	next := s.DeepCopy()
-	next.Status = observe(s, c, rt, r.now())
+	if apply.Paused(s) {
+		next.Status.Conditions.SetPaused(r.now())
+		_, err := apply.Status(ctx, r.Client, manager, next, s)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	at, workErr := r.children(ctx, s)
+	if workErr != nil && !at.refusal() {
+		return ctrl.Result{}, workErr
+	}
+	next.Status = observe(s, at, r.now())
 	changed, err := apply.Status(ctx, r.Client, manager, next, s)
 	if changed && err == nil {
 		r.report(s, next)
 	}
-	return ctrl.Result{}, client.IgnoreNotFound(err)
+	return ctrl.Result{}, errors.Join(workErr, client.IgnoreNotFound(err))
+}
+
+// children brings the Service's children up to its spec. The error is one to try again
+// after; where the API server refused a child, what it said is in the result too.
+func (r *reconciler) children(ctx context.Context, s *v1.Service) (seen, error) {
+	at := seen{}
+	var err error
+	at.configuration, err = child(ctx, r, s, &v1.Configuration{}, makeConfiguration(s))
+	if err != nil {
+		if apply.Refused(err) {
+			at.configurationRefused = err.Error()
+		}
+		return at, err
+	}
+	want := makeRoute(s)
+	if at.held(s) {
+		rt := &v1.Route{}
+		switch err := r.Get(ctx, client.ObjectKeyFromObject(want), rt); {
+		case err == nil:
+			at.route = rt
+		case !apierrors.IsNotFound(err):
+			return at, fmt.Errorf("service %s/%s: read its route: %w", s.Namespace, s.Name, err)
+		}
+		return at, nil
+	}
+	at.route, err = child(ctx, r, s, &v1.Route{}, want)
+	if apply.Refused(err) {
+		at.routeRefused = err.Error()
+	}
+	return at, err
 }
 
 // child applies the wanted child unless one of its name belongs to another, and returns

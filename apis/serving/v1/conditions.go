@@ -7,10 +7,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"ebb.dev/ebb/apis/serving"
 )
 
 // ConditionReady is the condition that sums up an object.
 const ConditionReady = "Ready"
+
+// ConditionPaused is there, and True, while serving.PausedAnnotation stops an object's
+// controller. It says nothing about Ready.
+const ConditionPaused = "Paused"
 
 // SeverityInfo marks a condition that says nothing about Ready. The empty severity
 // is an error's.
@@ -119,6 +125,12 @@ func (c *Conditions) SetFalse(conditionType, reason, message string, now time.Ti
 // SetUnknown sets a condition Unknown. It returns whether anything changed.
 func (c *Conditions) SetUnknown(conditionType, reason, message string, now time.Time) bool {
 	return c.Set(Condition{Type: conditionType, Status: corev1.ConditionUnknown, Reason: reason, Message: message}, now)
+}
+
+// SetPaused notes that the object's controller does nothing. It returns whether anything changed.
+func (c *Conditions) SetPaused(now time.Time) bool {
+	return c.Set(Condition{Type: ConditionPaused, Status: corev1.ConditionTrue, Severity: SeverityInfo,
+		Message: "Nothing is changed on behalf of this object while its annotation " + serving.PausedAnnotation + " is true."}, now)
 }
 
 // Remove takes a condition out. It returns whether it was there.

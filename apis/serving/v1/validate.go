@@ -11,21 +11,17 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/apis/settings"
 )
 
-// revisionSuffix is what is appended to a Configuration's name to name a Revision.
-const revisionSuffix = "-00001"
-
 // Validate lists what is wrong with a Service that is about to be stored, with the
 // paths of its fields, in a fixed order.
 func (s *Service) Validate(st *settings.Settings) field.ErrorList {
 	meta, spec := field.NewPath("metadata"), field.NewPath("spec")
-	errs := validateParent(&s.ObjectMeta, &s.Spec.Template, meta)
+	errs := validateMeta(&s.ObjectMeta, meta)
 	errs = append(errs, validateRouteMeta(&s.ObjectMeta, meta)...)
 	errs = append(errs, validateScalingLayer(st, &s.ObjectMeta, &s.Spec.Template, meta)...)
 	errs = append(errs, s.Spec.Template.validate(st, s.Name, spec.Child("template"))...)
@@ -36,7 +32,7 @@ func (s *Service) Validate(st *settings.Settings) field.ErrorList {
 // Validate lists what is wrong with a Configuration that is about to be stored.
 func (c *Configuration) Validate(st *settings.Settings) field.ErrorList {
 	meta := field.NewPath("metadata")
-	errs := validateParent(&c.ObjectMeta, &c.Spec.Template, meta)
+	errs := validateMeta(&c.ObjectMeta, meta)
 	errs = append(errs, validateScalingLayer(st, &c.ObjectMeta, &c.Spec.Template, meta)...)
 	return append(errs, c.Spec.Template.validate(st, c.Name, field.NewPath("spec", "template"))...)
 }
@@ -44,7 +40,7 @@ func (c *Configuration) Validate(st *settings.Settings) field.ErrorList {
 // Validate lists what is wrong with a Route that is about to be stored.
 func (r *Route) Validate(st *settings.Settings) field.ErrorList {
 	meta, traffic := field.NewPath("metadata"), field.NewPath("spec", "traffic")
-	errs := validateName(&r.ObjectMeta, 0, meta)
+	errs := validateMeta(&r.ObjectMeta, meta)
 	errs = append(errs, validateRouteMeta(&r.ObjectMeta, meta)...)
 	errs = append(errs, validateTraffic(r.Spec.Traffic, false, traffic)...)
 	return append(errs, validateHosts(st, &r.ObjectMeta, r.Spec.Traffic, meta, traffic)...)
@@ -53,7 +49,7 @@ func (r *Route) Validate(st *settings.Settings) field.ErrorList {
 // Validate lists what is wrong with a Revision that is about to be created.
 func (r *Revision) Validate(st *settings.Settings) field.ErrorList {
 	meta := field.NewPath("metadata")
-	errs := validateName(&r.ObjectMeta, 0, meta)
+	errs := validateMeta(&r.ObjectMeta, meta)
 	errs = append(errs, validateTemplateAnnotations(st, r.Spec.ContainerConcurrency, r.Annotations, meta.Child("annotations"))...)
 	return append(errs, r.Spec.validate(st, field.NewPath("spec"))...)
 }
@@ -61,7 +57,8 @@ func (r *Revision) Validate(st *settings.Settings) field.ErrorList {
 // ValidateMeta lists what is wrong with the metadata of a Revision whose spec has not
 // changed: its annotations may, and take effect at once.
 func (r *Revision) ValidateMeta(st *settings.Settings) field.ErrorList {
-	return validateTemplateAnnotations(st, r.Spec.ContainerConcurrency, r.Annotations, field.NewPath("metadata", "annotations"))
+	annotations := field.NewPath("metadata", "annotations")
+	return append(validateTemplateAnnotations(st, r.Spec.ContainerConcurrency, r.Annotations, annotations), validatePaused(r.Annotations, annotations)...)
 }
 
 // ValidateUpdate says that a Revision's spec may not change, and names the field that did.
@@ -91,33 +88,36 @@ func ValidateStamps(old, next map[string]string, specChanged bool) field.ErrorLi
 	return errs
 }
 
-// validateParent checks the metadata of something that makes Revisions.
-func validateParent(meta *metav1.ObjectMeta, template *RevisionTemplateSpec, path *field.Path) field.ErrorList {
-	room := len(revisionSuffix)
-	if template.Name != "" {
-		room = 0 // the name is checked itself
+// ValidateNameChange says that a template which names its Revision has changed under the
+// same name, and names the field that did.
+func (t *RevisionTemplateSpec) ValidateNameChange(old *RevisionTemplateSpec) field.ErrorList {
+	if t.Name == "" || t.Name != old.Name || equality.Semantic.DeepEqual(old, t) {
+		return nil
 	}
-	return validateName(meta, room, path)
+	template := field.NewPath("spec", "template")
+	return field.ErrorList{field.Invalid(template.Child("metadata", "name"), t.Name, fmt.Sprintf(
+		"names the Revision made of the template as it was, and %s has changed; a Revision never changes: give another name, or none",
+		changed(template, asJSON(old), asJSON(t))))}
 }
 
-// validateName checks that a name can be a label, a host name and part of the names of
-// what is made from it, which add room characters.
-func validateName(meta *metav1.ObjectMeta, room int, path *field.Path) field.ErrorList {
+// validateMeta checks that a name can be a label and a host name, and the annotations
+// that all kinds have.
+func validateMeta(meta *metav1.ObjectMeta, path *field.Path) field.ErrorList {
+	errs := validatePaused(meta.Annotations, path.Child("annotations"))
 	if meta.Name == "" && meta.GenerateName != "" {
-		var errs field.ErrorList
 		for _, wrong := range apivalidation.NameIsDNS1035Label(meta.GenerateName, true) {
 			errs = append(errs, field.Invalid(path.Child("generateName"), meta.GenerateName, wrong))
 		}
 		return errs
 	}
 	for _, wrong := range apivalidation.NameIsDNS1035Label(meta.Name, false) {
-		return field.ErrorList{field.Invalid(path.Child("name"), meta.Name, wrong)}
+		return append(errs, field.Invalid(path.Child("name"), meta.Name, wrong))
 	}
-	if most := validation.DNS1035LabelMaxLength - room; len(meta.Name) > most {
-		return field.ErrorList{field.Invalid(path.Child("name"), meta.Name, fmt.Sprintf(
-			"must be no more than %d characters: its Revisions are called %s%s, which must fit a label", most, meta.Name, revisionSuffix))}
-	}
-	return nil
+	return errs
+}
+
+func validatePaused(annotations map[string]string, path *field.Path) field.ErrorList {
+	return oneOf(annotations, path, serving.PausedAnnotation, "true", "false")
 }
 
 // validateRouteMeta checks the labels and annotations that a Route, or the Service it
@@ -186,6 +186,7 @@ func (t *RevisionTemplateSpec) validate(st *settings.Settings, parent string, pa
 	errs = append(errs, metavalidation.ValidateLabels(t.Labels, meta.Child("labels"))...)
 	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, meta.Child("annotations"))...)
 	errs = append(errs, validateTemplateAnnotations(st, t.Spec.ContainerConcurrency, t.Annotations, meta.Child("annotations"))...)
+	errs = append(errs, validatePaused(t.Annotations, meta.Child("annotations"))...)
 	return append(errs, t.Spec.validate(st, path.Child("spec"))...)
 }
 

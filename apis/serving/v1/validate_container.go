@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -141,8 +143,24 @@ func validateVolumes(volumes []corev1.Volume, at *field.Path) (map[string]bool, 
 			errs = append(errs, field.Duplicate(at.Index(i).Child("name"), v.Name))
 		}
 		names[v.Name] = true
+		if set := sources(&v.VolumeSource); len(set) > 1 {
+			errs = append(errs, field.Forbidden(at.Index(i).Child(set[1]), fmt.Sprintf("the volume is of %s already; give one", set[0])))
+		}
 	}
 	return names, errs
+}
+
+// sources lists the kinds that a volume says it is of, in the order of their fields.
+func sources(v *corev1.VolumeSource) []string {
+	var set []string
+	value := reflect.ValueOf(v).Elem()
+	for i := range value.NumField() {
+		if f := value.Field(i); f.Kind() == reflect.Pointer && !f.IsNil() {
+			name, _, _ := strings.Cut(value.Type().Field(i).Tag.Get("json"), ",")
+			set = append(set, name)
+		}
+	}
+	return set
 }
 
 func validateMounts(mounts []corev1.VolumeMount, volumes map[string]bool, at *field.Path) field.ErrorList {
@@ -170,13 +188,49 @@ func validateMounts(mounts []corev1.VolumeMount, volumes map[string]bool, at *fi
 	return errs
 }
 
+// namedProbe is a probe by the name of its field.
+type namedProbe struct {
+	name  string
+	probe *corev1.Probe // nil where there is none
+}
+
+func probesOf(c *corev1.Container) []namedProbe {
+	return []namedProbe{{"livenessProbe", c.LivenessProbe}, {"readinessProbe", c.ReadinessProbe}, {"startupProbe", c.StartupProbe}}
+}
+
+// validateProbePort checks that a probe which names its port names one of the container.
+func validateProbePort(c *corev1.Container, p *corev1.Probe, path *field.Path) field.ErrorList {
+	check := func(port intstr.IntOrString, at *field.Path) field.ErrorList {
+		if port.Type != intstr.String || port.StrVal == "" {
+			return nil
+		}
+		var names []string
+		for i := range c.Ports {
+			if c.Ports[i].Name == port.StrVal {
+				return nil
+			}
+			if c.Ports[i].Name != "" {
+				names = append(names, c.Ports[i].Name)
+			}
+		}
+		if len(names) == 0 {
+			return field.ErrorList{field.Invalid(at, port.StrVal, "names no port of the container; leave it out for the port that takes the requests, or give a number")}
+		}
+		return field.ErrorList{field.NotSupported(at, port.StrVal, names)}
+	}
+	switch {
+	case p.HTTPGet != nil:
+		return check(p.HTTPGet.Port, path.Child("httpGet", "port"))
+	case p.TCPSocket != nil:
+		return check(p.TCPSocket.Port, path.Child("tcpSocket", "port"))
+	}
+	return nil
+}
+
 // validateProbes checks the probes of a container; serves says that it takes the requests.
 func validateProbes(c *corev1.Container, serves bool, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	for _, p := range []struct {
-		name  string
-		probe *corev1.Probe
-	}{{"livenessProbe", c.LivenessProbe}, {"readinessProbe", c.ReadinessProbe}, {"startupProbe", c.StartupProbe}} {
+	for _, p := range probesOf(c) {
 		if p.probe == nil {
 			continue
 		}
@@ -187,6 +241,8 @@ func validateProbes(c *corev1.Container, serves bool, at *field.Path) field.Erro
 			errs = append(errs, field.Forbidden(path.Child(set[1]), fmt.Sprintf("the probe has %s already; give one", set[0])))
 		case len(set) == 0 && (p.name != "readinessProbe" || !serves):
 			errs = append(errs, field.Required(path, "give one of exec, grpc, httpGet, tcpSocket"))
+		default:
+			errs = append(errs, validateProbePort(c, p.probe, path)...)
 		}
 		for _, n := range []struct {
 			name  string

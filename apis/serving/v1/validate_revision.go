@@ -36,15 +36,50 @@ func (r *RevisionSpec) validate(st *settings.Settings, path *field.Path) field.E
 		serves := len(r.Containers) == 1 || len(c.Ports) > 0
 		errs = append(errs, validateContainer(c, serves, names, volumes, containers.Index(i))...)
 		errs = append(errs, validateProbes(c, serves, containers.Index(i))...)
+		if c.RestartPolicy != nil {
+			errs = append(errs, field.Forbidden(containers.Index(i).Child("restartPolicy"), "a container is always restarted; an init container may say Always, and then runs beside the others"))
+		}
 	}
 	for i := range r.InitContainers {
 		c, at := &r.InitContainers[i], path.Child("initContainers").Index(i)
 		errs = append(errs, validateContainer(c, false, names, volumes, at)...)
-		if len(c.Ports) > 0 {
-			errs = append(errs, field.Forbidden(at.Child("ports"), "an init container serves nothing"))
+		errs = append(errs, validateInit(c, at)...)
+	}
+	return errs
+}
+
+// validateInit checks what an init container has of its own. One that is restarted always
+// runs beside the others, and may be probed as they are.
+func validateInit(c *corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range c.Ports {
+		port := at.Child("ports").Index(i)
+		if number := c.Ports[i].ContainerPort; number < 1 || number > 65535 {
+			errs = append(errs, field.Invalid(port.Child("containerPort"), number, "must be 1..65535"))
+		}
+		if name := c.Ports[i].Name; name != "" {
+			for _, wrong := range validation.IsValidPortName(name) {
+				errs = append(errs, field.Invalid(port.Child("name"), name, wrong))
+			}
+		}
+	}
+	if sidecar(c) {
+		return append(errs, validateProbes(c, false, at)...)
+	}
+	if c.RestartPolicy != nil {
+		errs = append(errs, field.NotSupported(at.Child("restartPolicy"), *c.RestartPolicy, []corev1.ContainerRestartPolicy{corev1.ContainerRestartPolicyAlways}))
+	}
+	for _, p := range probesOf(c) {
+		if p.probe != nil {
+			errs = append(errs, field.Forbidden(at.Child(p.name), "an init container that ends is not probed; one with restartPolicy Always may be"))
 		}
 	}
 	return errs
+}
+
+// sidecar says whether an init container runs beside the others.
+func sidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
 // validateLimits checks what a request may take.
@@ -119,6 +154,7 @@ func validatePorts(containers []corev1.Container, path *field.Path) field.ErrorL
 			first = i
 		}
 		for j := range ports {
+			errs = append(errs, validatePortName(ports[j].Name, at.Index(j))...)
 			errs = append(errs, validatePort(&ports[j], at.Index(j))...)
 		}
 	}
@@ -128,13 +164,17 @@ func validatePorts(containers []corev1.Container, path *field.Path) field.ErrorL
 	return errs
 }
 
+// validatePortName checks the name of the port that takes the requests: it says which protocol.
+func validatePortName(name string, path *field.Path) field.ErrorList {
+	switch name {
+	case "", "http1", "h2c":
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(path.Child("name"), name, []string{"http1", "h2c"})}
+}
+
 func validatePort(p *corev1.ContainerPort, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	switch p.Name {
-	case "", "http1", "h2c":
-	default:
-		errs = append(errs, field.NotSupported(path.Child("name"), p.Name, []string{"http1", "h2c"}))
-	}
 	// 0 stands for DefaultPort.
 	if p.ContainerPort < 0 || p.ContainerPort > 65535 {
 		errs = append(errs, field.Invalid(path.Child("containerPort"), p.ContainerPort, "must be 1..65535"))
