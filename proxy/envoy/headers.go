@@ -19,11 +19,15 @@ const internalHeaders = "x-ebb-"
 // forwarded is this hop's element of the Forwarded header (RFC 7239): the peer with
 // its port, quoted, which is right for IPv4 and, in brackets, for IPv6 (section 6),
 // and the host as it was asked for.
-const forwarded = `for="%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%";host="%REQ(:AUTHORITY)%";proto=http`
+const forwarded = `for="%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%";host="%REQ(:AUTHORITY)%";proto=`
 
 // earlyHeaders changes a request before anything looks at it: internal headers are
 // dropped, then the audience is set and this hop added to Forwarded.
-func earlyHeaders(audience ir.Audience) (*corev3.TypedExtensionConfig, error) {
+func earlyHeaders(l ir.Listener) (*corev3.TypedExtensionConfig, error) {
+	proto := "http"
+	if l.TLS {
+		proto = "https"
+	}
 	return extension("headers", &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{
 		{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
 			KeyMatcher: &matcherv3.StringMatcher{
@@ -31,11 +35,11 @@ func earlyHeaders(audience ir.Audience) (*corev3.TypedExtensionConfig, error) {
 			},
 		}}},
 		{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: ir.AudienceHeader, Value: string(audience)},
+			Header:       &corev3.HeaderValue{Key: ir.AudienceHeader, Value: string(l.Audience)},
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		}}},
 		{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: "forwarded", Value: forwarded},
+			Header:       &corev3.HeaderValue{Key: "forwarded", Value: forwarded + proto},
 			AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
 		}}},
 	}})

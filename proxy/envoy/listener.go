@@ -62,6 +62,18 @@ func Listener(l ir.Listener) (*listenerv3.Listener, error) {
 	if err != nil {
 		return fail(err)
 	}
+	chain := &listenerv3.FilterChain{
+		Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config},
+		}},
+	}
+	if l.TLS {
+		if chain.TransportSocket, err = serverTLS(); err != nil {
+			return fail(err)
+		}
+		chain.TransportSocketConnectTimeout = span(handshakeTimeout)
+	}
 	return check("listener "+l.Name, &listenerv3.Listener{
 		Name:                          l.Name,
 		Address:                       address(l.Address),
@@ -74,17 +86,12 @@ func Listener(l ir.Listener) (*listenerv3.Listener, error) {
 			KeepaliveInterval: count(keepaliveEverySeconds),
 			KeepaliveProbes:   count(keepaliveProbesAllowed),
 		},
-		FilterChains: []*listenerv3.FilterChain{{
-			Filters: []*listenerv3.Filter{{
-				Name:       "envoy.filters.network.http_connection_manager",
-				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config},
-			}},
-		}},
+		FilterChains: []*listenerv3.FilterChain{chain},
 	})
 }
 
 func connectionManager(l ir.Listener) (*hcmv3.HttpConnectionManager, error) {
-	early, err := earlyHeaders(l.Audience)
+	early, err := earlyHeaders(l)
 	if err != nil {
 		return nil, err
 	}

@@ -151,18 +151,33 @@ func match(m ir.Match) *routev3.RouteMatch {
 		prefix = "/"
 	}
 	encoded := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: prefix}}
+	// Both are set by the gateway itself, over what the client sent.
+	if m.Audience != "" {
+		encoded.Headers = append(encoded.Headers, exactly(ir.AudienceHeader, string(m.Audience)))
+	}
+	if m.Scheme != "" {
+		encoded.Headers = append(encoded.Headers, exactly("x-forwarded-proto", m.Scheme))
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		header := &routev3.HeaderMatcher{Name: name}
-		if value := m.Headers[name]; value == "" {
-			header.HeaderMatchSpecifier = &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}
-		} else {
-			header.HeaderMatchSpecifier = &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
-				MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value},
-			}}
+		if value := m.Headers[name]; value != "" {
+			encoded.Headers = append(encoded.Headers, exactly(name, value))
+			continue
 		}
-		encoded.Headers = append(encoded.Headers, header)
+		encoded.Headers = append(encoded.Headers, &routev3.HeaderMatcher{
+			Name:                 name,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+		})
 	}
 	return encoded
+}
+
+func exactly(name, value string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name: name,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value},
+		}},
+	}
 }
 
 func redirection(r ir.Redirect) (*routev3.RedirectAction, error) {
@@ -182,5 +197,6 @@ func redirection(r ir.Redirect) (*routev3.RedirectAction, error) {
 	if r.HTTPS {
 		encoded.SchemeRewriteSpecifier = &routev3.RedirectAction_HttpsRedirect{HttpsRedirect: true}
 	}
+	encoded.PortRedirect = r.Port
 	return encoded, nil
 }

@@ -47,12 +47,15 @@ type Rule struct {
 type Match struct {
 	PathPrefix string            // "" means "/"
 	Headers    map[string]string // exact values, all must match; "" means present
+	Scheme     string            `json:",omitempty"` // "http" or "https", as the client spoke to the gateway; "" means both
+	Audience   Audience          `json:",omitempty"` // of the listener; "" means all
 }
 
 // Redirect answers with a redirection instead of forwarding.
 type Redirect struct {
 	HTTPS  bool
-	Status int // 301, 302, 307 or 308
+	Port   uint32 `json:",omitempty"` // of the new address; 0 for that of the old one, or the new scheme's own if that was the old scheme's
+	Status int    // 301, 302, 307 or 308
 }
 
 // Backend is one share of a rule's requests.

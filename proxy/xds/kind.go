@@ -45,7 +45,9 @@ func rules(typeURL string) rule {
 	case EndpointType:
 		return rule{order: 1, sticky: true, leaf: true}
 	case SecretType:
-		return rule{order: 2, sticky: true, leaf: true}
+		// Not sticky: a gateway that asks for the certificate of a host that has none
+		// is told so, and refuses the connection.
+		return rule{order: 2, leaf: true}
 	case ListenerType:
 		return rule{order: 3, wildcard: true, partial: true}
 	case ScopeType:
