@@ -22,6 +22,7 @@ func TestCRDs(t *testing.T) {
 		columns    []string
 	}{
 		"configurations.serving.knative.dev": {[]string{"config", "cfg"}, []string{"LatestCreated", "LatestReady", "Ready", "Reason"}},
+		"domainmappings.serving.knative.dev": {[]string{"dm"}, []string{"URL", "Ready", "Reason"}},
 		"revisions.serving.knative.dev":      {[]string{"rev"}, []string{"Config Name", "Generation", "Ready", "Reason", "Actual Replicas", "Desired Replicas"}},
 		"routes.serving.knative.dev":         {[]string{"rt"}, []string{"URL", "Ready", "Reason"}},
 		"services.serving.knative.dev":       {[]string{"kservice", "ksvc"}, []string{"URL", "LatestCreated", "LatestReady", "Ready", "Reason"}},

@@ -17,7 +17,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"ebb.dev/ebb/apis/admission"
-	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/apis/settings"
 )
 
@@ -42,14 +41,16 @@ func asJSON(t testing.TB, text string) []byte {
 func request(op admissionv1.Operation, user string, next, old []byte) webhook.Request {
 	var meta struct {
 		Kind     string `json:"kind"`
+		Version  string `json:"apiVersion"`
 		Metadata struct {
 			Name string `json:"name"`
 		} `json:"metadata"`
 	}
 	_ = json.Unmarshal(next, &meta)
+	group, version, _ := strings.Cut(meta.Version, "/")
 	return webhook.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		UID: "1", Operation: op, Name: meta.Metadata.Name, Namespace: "default",
-		Kind:     metav1.GroupVersionKind{Group: serving.GroupName, Version: "v1", Kind: meta.Kind},
+		Kind:     metav1.GroupVersionKind{Group: group, Version: version, Kind: meta.Kind},
 		UserInfo: authenticationv1.UserInfo{Username: user},
 		Object:   runtime.RawExtension{Raw: next}, OldObject: runtime.RawExtension{Raw: old},
 	}}
@@ -191,7 +192,7 @@ func TestNothingToDecide(t *testing.T) {
 	if _, refusal := admit(t, store, status); refusal != "" {
 		t.Errorf("status: %s", refusal)
 	}
-	deleted := request(admissionv1.Update, "ann", []byte(`{"kind":"Service","metadata":{"deletionTimestamp":"2026-01-02T03:04:05Z"}}`), []byte(`{}`))
+	deleted := request(admissionv1.Update, "ann", []byte(`{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"deletionTimestamp":"2026-01-02T03:04:05Z"}}`), []byte(`{}`))
 	if _, refusal := admit(t, store, deleted); refusal != "" {
 		t.Errorf("deleted: %s", refusal)
 	}
@@ -284,4 +285,76 @@ func BenchmarkDecision(b *testing.B) {
 			validator.Handle(b.Context(), valid)
 		}
 	})
+}
+
+// TestDomainMapping: the name is the host, and each refusal names its field.
+func TestDomainMapping(t *testing.T) {
+	store := settings.NewStore()
+	if err := store.Update(settings.ConfigDomain, map[string]string{"apps.example.com": "", "corp.example.com": "selector: {who: corp}"}); err != nil {
+		t.Fatal(err)
+	}
+	const form = `{apiVersion: serving.knative.dev/v1beta1, kind: DomainMapping, metadata: {name: NAME}, spec: SPEC}`
+	mapping := func(name, spec string) []byte {
+		return asJSON(t, strings.NewReplacer("NAME", name, "SPEC", spec).Replace(form))
+	}
+	const good = `{ref: {kind: Service, name: hello, apiVersion: serving.knative.dev/v1}}`
+	stored, refusal := admit(t, store, request(admissionv1.Create, "ann", mapping("www.example.com", good), nil))
+	if refusal != "" || !strings.Contains(string(stored), `"namespace":"default"`) || !strings.Contains(string(stored), `"serving.knative.dev/creator":"ann"`) {
+		t.Errorf("%q %s", refusal, stored)
+	}
+	// Another target is no other mapping.
+	other := []byte(strings.Replace(string(stored), `"name":"hello"`, `"name":"other"`, 1))
+	if next, refusal := admit(t, store, request(admissionv1.Update, "bob", other, stored)); refusal != "" || !strings.Contains(string(next), `lastModifier":"bob"`) {
+		t.Errorf("another target: %q %s", refusal, next)
+	}
+	for _, name := range []string{"apps.example.com", "shop.apps.example.com", "a.b.c.apps.example.com", "a.b.corp.example.net"} {
+		if _, refusal := admit(t, store, request(admissionv1.Create, "ann", mapping(name, good), nil)); refusal != "" {
+			t.Errorf("%s: %s", name, refusal)
+		}
+	}
+	for _, bad := range []struct{ name, spec, want string }{
+		{"hello", good, "metadata.name: Invalid value: \"hello\": must be a domain name of at least two labels"},
+		{"Www.Example.com", good, "metadata.name"},
+		{strings.Repeat("a", 64) + ".example.com", good, "metadata.name"},
+		{"'*.example.com'", good, "metadata.name"},
+		{"hello.default.svc.cluster.local", good, "names under cluster.local belong to the cluster"},
+		{"a.cluster.local", good, "names under cluster.local belong to the cluster"},
+		{"victim.other.apps.example.com", good, `gives to Routes of namespace "other"`},
+		{"victim.other.corp.example.com", good, `gives to Routes of namespace "other"`},
+		{"a.example.com", `{}`, "spec.ref.kind: Required value"},
+		{"a.example.com", `{ref: {kind: Service, apiVersion: v1}}`, "spec.ref.name: Required value"},
+		{"a.example.com", `{ref: {kind: Service, name: hello}}`, "spec.ref.apiVersion: Required value"},
+		{"a.example.com", `{ref: {kind: Service, name: hello, apiVersion: v1, namespace: other}}`, `spec.ref.namespace: Invalid value: "other": must be the namespace of the DomainMapping, "default"`},
+		{"a.example.com", `{ref: {kind: Service, name: hello, apiVersion: v1}, tls: {}}`, "spec.tls.secretName: Required value"},
+		{"a.example.com", `{ref: {kind: Service, name: hello, apiVersion: v1}, tls: {secretName: A_B}}`, "spec.tls.secretName: Invalid value"},
+		{"a.example.com", `{ref: {kind: Service, name: hello, apiVersoin: v1}}`, `spec.ref.apiVersoin: Forbidden: unknown field; did you mean "apiVersion"?`},
+	} {
+		if _, refusal := admit(t, store, request(admissionv1.Create, "ann", mapping(bad.name, bad.spec), nil)); !strings.Contains(refusal, bad.want) {
+			t.Errorf("%s %s: %q, want %q", bad.name, bad.spec, refusal, bad.want)
+		}
+	}
+	annotated := strings.Replace(string(mapping("a.example.com", good)), `"name":"a.example.com"`, `"name":"a.example.com","annotations":{"networking.knative.dev/httpOption":"Sometimes"}`, 1)
+	if _, refusal := admit(t, store, request(admissionv1.Create, "ann", []byte(annotated), nil)); !strings.Contains(refusal, `metadata.annotations[networking.knative.dev/httpOption]: Unsupported value: "Sometimes"`) {
+		t.Errorf("an annotation: %q", refusal)
+	}
+	generated := strings.Replace(string(mapping("x", good)), `"name":"x"`, `"generateName":"x-"`, 1)
+	if _, refusal := admit(t, store, request(admissionv1.Create, "ann", []byte(generated), nil)); !strings.Contains(refusal, "metadata.generateName: Forbidden") {
+		t.Errorf("a generated name: %q", refusal)
+	}
+}
+
+func TestClusterDomainClaim(t *testing.T) {
+	store := settings.NewStore()
+	for text, want := range map[string]string{
+		`{metadata: {name: www.example.com}, spec: {namespace: shop}}`: "",
+		`{metadata: {name: www.example.com}}`:                          "spec.namespace: Required value",
+		`{metadata: {name: www.example.com}, spec: {namespace: A B}}`:  "spec.namespace: Invalid value",
+		`{metadata: {name: www}, spec: {namespace: shop}}`:             "metadata.name: Invalid value",
+	} {
+		claim := `{apiVersion: networking.internal.knative.dev/v1alpha1, kind: ClusterDomainClaim, ` + text[1:]
+		stored, refusal := admit(t, store, request(admissionv1.Create, "ann", asJSON(t, claim), nil))
+		if (want == "") != (refusal == "") || !strings.Contains(refusal, want) || strings.Contains(string(stored), "creator") {
+			t.Errorf("%s: %q, want %q; %s", text, refusal, want, stored)
+		}
+	}
 }

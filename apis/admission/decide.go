@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"ebb.dev/ebb/apis/networking/v1alpha1"
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
@@ -59,9 +60,10 @@ func read(req *admissionv1.AdmissionRequest) (*review, error) {
 }
 
 // stamped says whether admission writes creator and lastModifier: not on what a
-// controller makes from another object, which carries that object's.
+// controller makes from another object, which carries that object's, and not on a claim.
 func stamped(o object) bool {
-	if _, revision := o.(*v1.Revision); revision {
+	switch o.(type) {
+	case *v1.Revision, *v1alpha1.ClusterDomainClaim:
 		return false
 	}
 	return len(o.GetOwnerReferences()) == 0

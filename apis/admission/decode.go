@@ -11,15 +11,18 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
+	"ebb.dev/ebb/apis/networking/v1alpha1"
 	"ebb.dev/ebb/apis/serving/nearest"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 )
 
-// object is what the four kinds have in common.
+// object is what all kinds have in common.
 type object interface {
 	metav1.Object
 	runtime.Object
@@ -29,20 +32,22 @@ type object interface {
 }
 
 // errUnknownKind is returned for a kind that admission does not know.
-var errUnknownKind = errors.New("not a kind of serving.knative.dev/v1")
+var errUnknownKind = errors.New("not a kind that admission knows")
 
 func newObject(kind metav1.GroupVersionKind) (object, error) {
-	if kind.Group == v1.GroupVersion.Group && kind.Version == v1.GroupVersion.Version {
-		switch kind.Kind {
-		case v1.KindService:
-			return &v1.Service{}, nil
-		case v1.KindConfiguration:
-			return &v1.Configuration{}, nil
-		case v1.KindRoute:
-			return &v1.Route{}, nil
-		case v1.KindRevision:
-			return &v1.Revision{}, nil
-		}
+	switch (schema.GroupVersionKind{Group: kind.Group, Version: kind.Version, Kind: kind.Kind}) {
+	case v1.GroupVersion.WithKind(v1.KindService):
+		return &v1.Service{}, nil
+	case v1.GroupVersion.WithKind(v1.KindConfiguration):
+		return &v1.Configuration{}, nil
+	case v1.GroupVersion.WithKind(v1.KindRoute):
+		return &v1.Route{}, nil
+	case v1.GroupVersion.WithKind(v1.KindRevision):
+		return &v1.Revision{}, nil
+	case v1beta1.GroupVersion.WithKind(v1beta1.KindDomainMapping):
+		return &v1beta1.DomainMapping{}, nil
+	case v1alpha1.GroupVersion.WithKind(v1alpha1.KindClusterDomainClaim):
+		return &v1alpha1.ClusterDomainClaim{}, nil
 	}
 	return nil, fmt.Errorf("%s/%s %s: %w", kind.Group, kind.Version, kind.Kind, errUnknownKind)
 }
@@ -57,6 +62,10 @@ func specOf(o object) any {
 	case *v1.Route:
 		return &o.Spec
 	case *v1.Revision:
+		return &o.Spec
+	case *v1beta1.DomainMapping:
+		return &o.Spec
+	case *v1alpha1.ClusterDomainClaim:
 		return &o.Spec
 	}
 	return nil

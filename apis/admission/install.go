@@ -4,9 +4,12 @@ import (
 	admissionregistration "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"ebb.dev/ebb/apis/networking/v1alpha1"
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 )
 
 // Names of the two webhook configurations.
@@ -37,16 +40,21 @@ func Configurations(target Target) (*admissionregistration.MutatingWebhookConfig
 	fail, none := admissionregistration.Fail, admissionregistration.SideEffectClassNone
 	equivalent, again := admissionregistration.Equivalent, admissionregistration.IfNeededReinvocationPolicy
 	namespaced, timeout := admissionregistration.NamespacedScope, int32(timeoutSeconds)
+	cluster := admissionregistration.ClusterScope
 	// Subresources are not listed: a status is never asked about.
-	rules := []admissionregistration.RuleWithOperations{{
-		Operations: []admissionregistration.OperationType{admissionregistration.Create, admissionregistration.Update},
-		Rule: admissionregistration.Rule{
-			APIGroups:   []string{v1.GroupVersion.Group},
-			APIVersions: []string{v1.GroupVersion.Version},
-			Resources:   []string{"configurations", "revisions", "routes", "services"},
-			Scope:       &namespaced,
-		},
-	}}
+	rule := func(of schema.GroupVersion, scope *admissionregistration.ScopeType, resources ...string) admissionregistration.RuleWithOperations {
+		return admissionregistration.RuleWithOperations{
+			Operations: []admissionregistration.OperationType{admissionregistration.Create, admissionregistration.Update},
+			Rule: admissionregistration.Rule{
+				APIGroups: []string{of.Group}, APIVersions: []string{of.Version}, Resources: resources, Scope: scope,
+			},
+		}
+	}
+	rules := []admissionregistration.RuleWithOperations{
+		rule(v1.GroupVersion, &namespaced, "configurations", "revisions", "routes", "services"),
+		rule(v1beta1.GroupVersion, &namespaced, "domainmappings"),
+		rule(v1alpha1.GroupVersion, &cluster, "clusterdomainclaims"),
+	}
 	versions := []string{"v1"}
 	labels := map[string]string{"app.kubernetes.io/part-of": "ebb"}
 	mutating := &admissionregistration.MutatingWebhookConfiguration{

@@ -95,3 +95,8 @@ const (
 	// RetryIdempotent is the value of RetryAnnotation.
 	RetryIdempotent = "idempotent"
 )
+
+// HTTPProtocolAnnotations are the spellings of HTTPProtocolAnnotation, in the order in which they count.
+func HTTPProtocolAnnotations() []string {
+	return []string{HTTPProtocolAnnotation, "networking.knative.dev/httpProtocol", "networking.knative.dev/httpOption"}
+}

@@ -18,13 +18,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/config"
 )
 
 func publicCRDs(t *testing.T) map[string]*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	crds := map[string]*apiextensionsv1.CustomResourceDefinition{}
-	for _, noun := range []string{"configuration", "revision", "route", "service"} {
+	for _, noun := range []string{"configuration", "domain-mapping", "revision", "route", "service"} {
 		text, err := os.ReadFile(filepath.Join(public(t), "config/core/300-resources", noun+".yaml"))
 		if err != nil {
 			t.Fatal(err)
@@ -89,6 +90,9 @@ func paths(crd *apiextensionsv1.CustomResourceDefinition) map[string]string {
 	all := map[string]string{}
 	flatten("", crd.Spec.Versions[0].Schema.OpenAPIV3Schema, all)
 	pod := "spec."
+	if crd.Spec.Names.Kind == v1beta1.KindDomainMapping {
+		pod = "\x00" // it has none
+	}
 	if kind := crd.Spec.Names.Kind; kind == v1.KindService || kind == v1.KindConfiguration {
 		pod = "spec.template.spec."
 	}

@@ -130,13 +130,7 @@ func validateRouteMeta(meta *metav1.ObjectMeta, path *field.Path) field.ErrorLis
 	}
 	errs = append(errs, validateSeconds(meta.Annotations, annotations, serving.RolloutDurationAnnotation, serving.GroupName+"/rolloutDuration")...)
 	errs = append(errs, oneOf(meta.Annotations, annotations, serving.RetryAnnotation, serving.RetryIdempotent)...)
-	errs = append(errs, oneOf(meta.Annotations, annotations, serving.DisableExternalDomainTLSAnnotation, "true", "false")...)
-	for _, key := range []string{serving.HTTPProtocolAnnotation, "networking.knative.dev/httpProtocol"} {
-		if v, ok := meta.Annotations[key]; ok && !strings.EqualFold(v, settings.Enabled) && !strings.EqualFold(v, settings.Redirected) {
-			errs = append(errs, field.NotSupported(annotations.Key(key), v, []string{settings.Enabled, settings.Redirected}))
-		}
-	}
-	return errs
+	return append(errs, ValidateHostAnnotations(meta.Annotations, annotations)...)
 }
 
 // validateScalingLayer checks the autoscaling annotations of a Service or Configuration
