@@ -8,6 +8,7 @@ import (
 	"log"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,9 @@ type exchange struct {
 	revision  *revision
 	ticket    ticket
 	in        *http.Request
+	out       http.ResponseWriter
 	forwarder *forwarder
+	begun     bool // the gateway was told that the request is being passed on
 	ok        bool // a pod answered, and not with an error of its own
 }
 
@@ -82,7 +85,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if v := req.Header[revisionHeader]; len(v) > 0 {
 		name = v[0]
 	}
-	x := &exchange{Context: req.Context(), in: req, forwarder: f}
+	x := &exchange{Context: req.Context(), in: req, out: w, forwarder: f}
 	if req.ProtoMajor == 1 && req.ContentLength != 0 {
 		x.ticket.watch = x.hungUp
 	}
@@ -134,6 +137,9 @@ func (f *forwarder) RoundTrip(out *http.Request) (*http.Response, error) {
 			transport = f.h2c
 		}
 	}
+	if !safe(out.Method) {
+		out = x.announced(out)
+	}
 	resets := 0
 	for {
 		sent := *out
@@ -167,6 +173,20 @@ func (f *forwarder) RoundTrip(out *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// announced is the request, which tells the gateway when it begins to be passed on: by
+// an informational response, after which a gateway tries no request again. So whatever dies before that
+// is tried elsewhere, and nothing that may not run twice is tried after it.
+func (x *exchange) announced(out *http.Request) *http.Request {
+	return out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) {
+			if !x.begun {
+				x.begun = true
+				x.out.WriteHeader(http.StatusProcessing)
+			}
+		},
+	}))
 }
 
 func (f *forwarder) closeIdle() {

@@ -68,8 +68,13 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 	if err != nil {
 		return fail(err)
 	}
+	internal, err := internalListeners()
+	if err != nil {
+		return fail(err)
+	}
 	bootstrap := &bootstrapv3.Bootstrap{
-		Node: &corev3.Node{Id: c.NodeID, Cluster: GatewayCluster},
+		BootstrapExtensions: []*corev3.TypedExtensionConfig{internal},
+		Node:                &corev3.Node{Id: c.NodeID, Cluster: GatewayCluster},
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
 			CdsConfig: fromADS(),
 			LdsConfig: fromADS(),

@@ -38,14 +38,12 @@ func ClusterLoadAssignment(e ir.Endpoints) (*endpointv3.ClusterLoadAssignment, e
 			LbEndpoints: make([]*endpointv3.LbEndpoint, 0, len(endpoints)),
 		}
 		for _, endpoint := range endpoints {
-			if !endpoint.Address.IsValid() || endpoint.Address.Port() == 0 {
-				return nil, fmt.Errorf("%s: endpoint %s: address %v: an IP address and a port are needed",
-					who(e.Owner, e.Cluster), endpoint.Name, endpoint.Address)
+			at, err := endpointAddress(endpoint)
+			if err != nil {
+				return nil, fmt.Errorf("%s: endpoint %s: %w", who(e.Owner, e.Cluster), endpoint.Name, err)
 			}
 			encoded := &endpointv3.LbEndpoint{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
-					Endpoint: &endpointv3.Endpoint{Address: address(endpoint.Address)},
-				},
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: at}},
 			}
 			if endpoint.Health == ir.Draining {
 				encoded.HealthStatus = corev3.HealthStatus_DRAINING
@@ -55,4 +53,14 @@ func ClusterLoadAssignment(e ir.Endpoints) (*endpointv3.ClusterLoadAssignment, e
 		assignment.Endpoints = append(assignment.Endpoints, locality)
 	}
 	return check(who(e.Owner, e.Cluster), assignment)
+}
+
+func endpointAddress(e ir.Endpoint) (*corev3.Address, error) {
+	if e.Hold != "" {
+		return holdAddress(e), nil
+	}
+	if !e.Address.IsValid() || e.Address.Port() == 0 {
+		return nil, fmt.Errorf("address %v: an IP address and a port are needed", e.Address)
+	}
+	return address(e.Address), nil
 }

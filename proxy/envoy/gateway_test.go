@@ -38,6 +38,7 @@ type cluster struct {
 	protocol ir.Protocol
 	pods     []netip.AddrPort
 	behind   []netip.AddrPort // priority 1
+	hold     *ir.Hold         // instead of behind: activators by way of a hold
 }
 
 // startGateway serves one Route with these hosts.
@@ -61,6 +62,19 @@ func startGatewayAt(t *testing.T, address netip.AddrPort, hosts []ir.VirtualHost
 		}
 		listeners = append(listeners, l)
 	}
+	var clusterMessages []proto.Message
+	for _, c := range clusters {
+		if c.hold == nil {
+			continue
+		}
+		made, err := envoy.Hold(*c.hold)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners = append(listeners, made.Listener)
+		clusterMessages = append(clusterMessages, made.Cluster)
+		g.write(t, edsFile(made.Cluster.GetName()), made.Endpoints)
+	}
 	g.write(t, "lds", listeners...)
 	scopes, err := envoy.Scopes(route)
 	if err != nil {
@@ -76,7 +90,6 @@ func startGatewayAt(t *testing.T, address netip.AddrPort, hosts []ir.VirtualHost
 		t.Fatal(err)
 	}
 	g.write(t, "rds", config)
-	var clusterMessages []proto.Message
 	for _, c := range clusters {
 		encoded, err := envoy.Cluster(ir.Cluster{Name: c.name, Protocol: c.protocol})
 		if err != nil {
@@ -90,6 +103,9 @@ func startGatewayAt(t *testing.T, address netip.AddrPort, hosts []ir.VirtualHost
 	bootstrap := fmt.Sprintf(`
 node: {id: test, cluster: ebb-gateway}
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
+bootstrap_extensions:
+- name: envoy.bootstrap.internal_listener
+  typed_config: {"@type": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener}
 dynamic_resources:
   cds_config: {resource_api_version: V3, path_config_source: {path: %[1]s/cds.json}}
   lds_config: {resource_api_version: V3, path_config_source: {path: %[1]s/lds.json}}
@@ -106,6 +122,9 @@ func (c cluster) endpoints() ir.Endpoints {
 		for _, a := range addresses {
 			e.Priorities[priority] = append(e.Priorities[priority], ir.Endpoint{Name: a.String(), Address: a})
 		}
+	}
+	if c.hold != nil {
+		e.Priorities[1] = []ir.Endpoint{{Name: c.hold.Name, Hold: c.hold.Name}}
 	}
 	return e
 }

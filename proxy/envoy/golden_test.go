@@ -19,6 +19,7 @@ type world struct {
 	Routes     []ir.Route              `json:"routes"`
 	Clusters   []ir.Cluster            `json:"clusters"`
 	Endpoints  []ir.Endpoints          `json:"endpoints"`
+	Holds      []ir.Hold               `json:"holds"`
 	Bootstraps []envoy.BootstrapConfig `json:"bootstraps"`
 }
 
@@ -74,6 +75,16 @@ func encodeWorld(t *testing.T, w world) encoded {
 	for _, p := range w.Endpoints {
 		m, err := envoy.ClusterLoadAssignment(p)
 		add(&e.Endpoints, m, err)
+	}
+	for _, h := range w.Holds {
+		made, err := envoy.Hold(h)
+		if err != nil {
+			e.Errors = append(e.Errors, err.Error())
+			continue
+		}
+		add(&e.Listeners, made.Listener, nil)
+		add(&e.Clusters, made.Cluster, nil)
+		add(&e.Endpoints, made.Endpoints, nil)
 	}
 	for _, b := range w.Bootstraps {
 		text, err := envoy.Bootstrap(b)

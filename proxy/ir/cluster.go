@@ -35,6 +35,14 @@ type Endpoint struct {
 	Name    string // of the pod or the activator; for people and reports
 	Address netip.AddrPort
 	Health  Health
+	Hold    string `json:",omitempty"` // the name of the [Hold] by way of which it is reached; "" is directly
+}
+
+// Hold is the way to one activator that loses nothing when the activator dies: what it
+// had not begun to pass on is taken to another one, or to itself once it is back.
+type Hold struct {
+	Name       string
+	Activators []Endpoint // the one to use, and then those that stand in for it; at least one
 }
 
 // Endpoints are a cluster's endpoints by priority: 0 the pods, 1 the activators,

@@ -122,8 +122,16 @@ func (g *gateway) release() {
 	g.held = nil
 }
 
-// names of a type that the gateway has, sorted.
+// names of a type that the gateway has, sorted, without those that are the way to the
+// activators, which every gateway has from the start.
 func (g *gateway) names(typeURL string) []string {
+	return slices.DeleteFunc(g.all(typeURL), func(name string) bool {
+		return strings.HasPrefix(name, "hold/") || strings.HasPrefix(name, "activator/")
+	})
+}
+
+// all is names with the way to the activators.
+func (g *gateway) all(typeURL string) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var names []string
@@ -150,9 +158,12 @@ func (g *gateway) endpoints(cluster string) (byPriority [2][]string) {
 	}
 	for _, locality := range cla.Endpoints {
 		for _, e := range locality.LbEndpoints {
-			a := e.GetEndpoint().GetAddress().GetSocketAddress()
-			byPriority[locality.Priority] = append(byPriority[locality.Priority],
-				strings.TrimSpace(net.JoinHostPort(a.Address, "")+" "+e.HealthStatus.String()))
+			at := e.GetEndpoint().GetAddress()
+			where := at.GetEnvoyInternalAddress().GetServerListenerName()
+			if where == "" {
+				where = net.JoinHostPort(at.GetSocketAddress().GetAddress(), "")
+			}
+			byPriority[locality.Priority] = append(byPriority[locality.Priority], where+" "+e.HealthStatus.String())
 		}
 	}
 	return byPriority

@@ -217,8 +217,11 @@ func testPublish(t *testing.T, config *rest.Config) {
 	if got := g.names(xds.ClusterType); !slices.Equal(got, []string{cluster(one)}) {
 		t.Errorf("clusters: %v", got)
 	}
-	if got := g.endpoints(cluster(one)); len(got[0]) != 0 || len(got[1]) != 1 {
+	if got := g.endpoints(cluster(one)); len(got[0]) != 0 || len(got[1]) != 1 || got[1][0] != "hold/activator-0 UNKNOWN" {
 		t.Errorf("endpoints at zero: %v", got)
+	}
+	if listeners, clusters := g.all(xds.ListenerType), g.all(xds.ClusterType); !slices.Contains(listeners, "hold/activator-0") || !slices.Contains(clusters, "activator/activator-0") {
+		t.Errorf("the way to the activator is not among listeners %v and clusters %v", listeners, clusters)
 	}
 
 	// A pod comes: one push of endpoints, and its load is asked for.

@@ -105,6 +105,7 @@ func New(opts Options) (*Publisher, error) {
 		hosts:      hosts{},
 		unsettled:  time.Now(),
 	}
+	p.opts.Activators = behindHolds(opts.Activators)
 	opts.XDS.OnState = p.onState
 	opts.XDS.OnSubscribe = p.onSubscribe
 	p.server = xds.New(opts.XDS)
@@ -139,7 +140,7 @@ func (p *Publisher) Start(ctx context.Context) error {
 	defer p.queue.ShutDown()
 	go p.events.run(ctx)
 
-	if err := p.publishListeners(); err != nil {
+	if err := errors.Join(p.publishHolds(), p.publishListeners()); err != nil {
 		return err
 	}
 	handles := map[client.Object]func(o client.Object){
