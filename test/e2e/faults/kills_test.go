@@ -31,6 +31,9 @@ func TestKilled(t *testing.T) {
 			t.Logf("%s serves again after %v", part, time.Since(killed).Round(time.Millisecond))
 			if err := <-during; err != nil {
 				t.Logf("a call from zero right after the kill: %v", err)
+				if part == "activator" {
+					t.Error("it should have waited for the activator to be back")
+				}
 			} else {
 				t.Logf("a call from zero right after the kill was answered after %v", time.Since(killed).Round(time.Millisecond))
 			}
