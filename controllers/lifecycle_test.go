@@ -37,6 +37,12 @@ func TestControllers(t *testing.T) {
 		"tags come and go":                                            tags,
 		"a target that is missing keeps the last good traffic":        lastGood,
 		"quota":                    quota,
+		"without a service":        alone,
+		"labels and annotations":   handedOn,
+		"a name of 63 characters":  longName,
+		"paused":                   paused,
+		"what the server refuses":  refused,
+		"a registry that is down":  registryDown,
 		"an initial scale of zero": initialZero,
 		"a rollout, step by step":  rollout,
 		"a progress deadline in the middle of a rollout":   deadline,
@@ -52,6 +58,7 @@ func TestControllers(t *testing.T) {
 	})
 	// These write to objects of every namespace, so nothing else runs beside them.
 	t.Run("settings that change, and bad ones", func(t *testing.T) { settingsChange(t, p, p.namespace(t)) })
+	t.Run("another domain", func(t *testing.T) { anotherDomain(t, p, p.namespace(t)) })
 }
 
 func isReady(s *v1.Service) string {
@@ -270,10 +277,37 @@ func nameTaken(t *testing.T, p *platform, ns string) {
 	eventually(t, p, &v1.Service{}, ns, "named", "ready", isReady)
 	update(t, p, &v1.Service{}, ns, "named", func(s *v1.Service) { s.Spec.Template.Spec.Containers[0].Image = p.registry + "/app:v2" })
 	eventually(t, p, &v1.Service{}, ns, "named", "it says so", func(s *v1.Service) string {
-		return says(s.Status.Conditions, v1.ConditionReady, no, v1.ReasonRevisionNameTaken, "named-one")
+		return says(s.Status.Conditions, v1.ConditionReady, no, v1.ReasonRevisionNameTaken, "named-one") +
+			says(s.Status.Conditions, v1.ServiceRoutesReady, no, v1.ReasonRevisionNameTaken, "named-one")
 	})
 	update(t, p, &v1.Service{}, ns, "named", func(s *v1.Service) { s.Spec.Template.Spec.Containers[0].Image = p.registry + "/app:v1" })
 	eventually(t, p, &v1.Service{}, ns, "named", "ready with the content that has the name", isReady)
+
+	// The name is of another Configuration's Revision: traffic does not go there.
+	p.create(t, p.configuration(ns, "named-two", "app:v1"))
+	p.pod(t, ns, "named-two-00001", "named-2", up)
+	update(t, p, &v1.Service{}, ns, "named", func(s *v1.Service) {
+		s.Spec.Template.Name = "named-two-00001"
+		s.Spec.Traffic = []v1.TrafficTarget{{RevisionName: "named-two-00001", Percent: new(int64(100))}}
+	})
+	eventually(t, p, &v1.Service{}, ns, "named", "it says so", func(s *v1.Service) string {
+		return says(s.Status.Conditions, v1.ServiceRoutesReady, no, v1.ReasonRevisionNameTaken, "named-two-00001")
+	})
+	r := &v1.Route{}
+	if err := p.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "named"}, r); err != nil || r.Status.Traffic[0].RevisionName != "named-one" || r.Spec.Traffic[0].RevisionName != "" {
+		t.Errorf("the route is %+v (%v)", r, err)
+	}
+	update(t, p, &v1.Service{}, ns, "named", func(s *v1.Service) {
+		s.Spec.Template.Name = "named-three"
+		s.Spec.Traffic = []v1.TrafficTarget{{RevisionName: "named-three", Percent: new(int64(100))}}
+	})
+	p.pod(t, ns, "named-three", "named-3", up)
+	eventually(t, p, &v1.Service{}, ns, "named", "traffic is at a name given together with it", func(s *v1.Service) string {
+		if len(s.Status.Traffic) != 1 || s.Status.Traffic[0].RevisionName != "named-three" {
+			return "not yet"
+		}
+		return isReady(s)
+	})
 }
 
 func ingress(t *testing.T, p *platform, ns string) {

@@ -51,6 +51,38 @@ func settingsChange(t *testing.T, p *platform, ns string) {
 	deadline(600)
 }
 
+// anotherDomain: URLs follow config-domain, and the tags' too.
+func anotherDomain(t *testing.T, p *platform, ns string) {
+	p.ready(t, ns, "moves")
+	update(t, p, &v1.Service{}, ns, "moves", func(s *v1.Service) {
+		s.Spec.Traffic = []v1.TrafficTarget{{LatestRevision: new(true), Percent: new(int64(100)), Tag: "now"}}
+	})
+	at := func(domain string) {
+		t.Helper()
+		eventually(t, p, &v1.Service{}, ns, "moves", "at "+domain, func(s *v1.Service) string {
+			if s.Status.URL != "http://moves."+ns+"."+domain || s.Status.Traffic[0].URL != "http://now-moves."+ns+"."+domain {
+				return "not yet"
+			}
+			if s.Status.Address.URL != "http://moves."+ns+".svc.cluster.local" {
+				t.Fatalf("the in-cluster address is %s", s.Status.Address.URL)
+			}
+			return isReady(s)
+		})
+	}
+	at("example.com")
+	domain := func(data map[string]string) {
+		t.Helper()
+		update(t, p, &corev1.ConfigMap{}, serving.Namespace, settings.ConfigDomain, func(m *corev1.ConfigMap) { m.Data = data })
+	}
+	domain(map[string]string{"example.org": ""})
+	at("example.org")
+	domain(map[string]string{"example.org": "", "example.net": "selector:\n  team: a\n"})
+	update(t, p, &v1.Service{}, ns, "moves", func(s *v1.Service) { s.Labels = map[string]string{"team": "a"} })
+	at("example.net")
+	domain(map[string]string{"example.com": ""})
+	at("example.com")
+}
+
 func initialZero(t *testing.T, p *platform, ns string) {
 	p.create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: settings.ConfigAutoscaler, Namespace: serving.Namespace}, Data: map[string]string{"allow-zero-initial-scale": "true"}})
 	until(t, "zero is allowed", func() error {
