@@ -41,6 +41,7 @@ func TestControllers(t *testing.T) {
 		"labels and annotations":   handedOn,
 		"a name of 63 characters":  longName,
 		"paused":                   paused,
+		"every field of a pod":     everything,
 		"what the server refuses":  refused,
 		"a registry that is down":  registryDown,
 		"an initial scale of zero": initialZero,

@@ -25,16 +25,19 @@ const (
 	FeatureMultiContainerProbing = "multi-container-probing"
 	FeatureTagHeaderRouting      = "tag-header-based-routing"
 	FeatureSecurePodDefaults     = "secure-pod-defaults"
+	// FeatureDryRun asks the API server whether it would take a pod of the template: always
+	// when Enabled, where DryRunAnnotation asks for it when Allowed, the default.
+	FeatureDryRun = "kubernetes.podspec-dryrun"
 )
 
-// podFeatures are the keys that switch fields of a PodSpec.
-func podFeatures() []string {
+// PodFeatures are the keys that switch fields of a PodSpec.
+func PodFeatures() []string {
 	return []string{
 		"kubernetes.containerspec-addcapabilities",
 		"kubernetes.podspec-affinity",
 		"kubernetes.podspec-dnsconfig",
 		"kubernetes.podspec-dnspolicy",
-		"kubernetes.podspec-dryrun",
+		FeatureDryRun,
 		"kubernetes.podspec-fieldref",
 		"kubernetes.podspec-hostaliases",
 		"kubernetes.podspec-hostipc",
@@ -75,7 +78,7 @@ func parseFeatures(p *parser) Features {
 			f.set[key] = Flag(v)
 		}
 	}
-	for _, key := range podFeatures() {
+	for _, key := range PodFeatures() {
 		take(key, plain)
 	}
 	take(FeatureMultiContainer, plain)
