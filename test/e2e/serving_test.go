@@ -3,11 +3,13 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"ebb.dev/ebb/apis/serving"
@@ -68,35 +70,63 @@ func TestInitialScaleZero(t *testing.T) {
 	n.AwaitZero("quiet")
 }
 
+// TestDeletionLeavesNothingBehind: of no kind that the API server has, whatever way it is deleted.
 func TestDeletionLeavesNothingBehind(t *testing.T) {
-	n := begin(t)
-	s := n.Deploy("gone", nil)
-	n.MustFetch(t, n.URL("gone", "/"))
-	if err := n.Delete(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	for _, list := range []client.ObjectList{
-		&v1.ServiceList{}, &v1.ConfigurationList{}, &v1.RouteList{}, &v1.RevisionList{},
-		&appsv1.DeploymentList{}, &appsv1.ReplicaSetList{}, &corev1.PodList{}, &corev1.ServiceList{},
+	t.Parallel()
+	for name, policy := range map[string]metav1.DeletionPropagation{
+		"background": metav1.DeletePropagationBackground, "foreground": metav1.DeletePropagationForeground,
 	} {
-		_, err := platform.Await(t.Context(), n.Platform, list, func(all []client.Object) error {
-			if len(all) > 0 {
-				return fmt.Errorf("%T %s is still there", all[0], all[0].GetName())
+		t.Run(name, func(t *testing.T) {
+			n := begin(t)
+			s := n.Deploy("gone", nil)
+			n.MustFetch(t, n.URL("gone", "/"))
+			if made := inventory(t, n); len(made) < 8 {
+				t.Fatalf("of a Service with a pod the inventory sees only %v", made)
 			}
-			return nil
-		}, client.InNamespace(n.In))
-		if err != nil {
-			t.Error(err)
-		}
-	}
-	notFound := func(a platform.Answer) bool { return a.Status == http.StatusNotFound }
-	n.AwaitAnswer(t, platform.External, n.URL("gone", "/"), notFound)
-	n.AwaitAnswer(t, platform.Internal, n.InternalURL("gone", "/"), notFound)
+			if err := n.Delete(t.Context(), s, client.PropagationPolicy(policy)); err != nil {
+				t.Fatal(err)
+			}
+			// The owners go last in the foreground and first in the background, so all are waited for.
+			for _, list := range []client.ObjectList{
+				&v1.ServiceList{}, &v1.ConfigurationList{}, &v1.RouteList{}, &v1.RevisionList{},
+				&appsv1.DeploymentList{}, &appsv1.ReplicaSetList{}, &corev1.PodList{}, &corev1.ServiceList{},
+			} {
+				_, err := platform.Await(t.Context(), n.Platform, list, func(all []client.Object) error {
+					if len(all) > 0 {
+						return fmt.Errorf("%T %s is still there", all[0], all[0].GetName())
+					}
+					return nil
+				}, client.InNamespace(n.In))
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			if left := inventory(t, n); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			notFound := func(a platform.Answer) bool { return a.Status == http.StatusNotFound }
+			n.AwaitAnswer(t, platform.External, n.URL("gone", "/"), notFound)
+			n.AwaitAnswer(t, platform.Internal, n.InternalURL("gone", "/"), notFound)
 
-	n.Deploy("gone", func(s *v1.Service) {
-		s.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "TARGET", Value: "again"}}
-	})
-	if a := n.MustFetch(t, n.URL("gone", "/")); a.Body != "gone-00001 again\n" {
-		t.Errorf("made again under the same name it answers %s", a)
+			n.Deploy("gone", says("again"))
+			if a := n.MustFetch(t, n.URL("gone", "/")); a.Body != "gone-00001 again\n" {
+				t.Errorf("made again under the same name it answers %s", a)
+			}
+		})
 	}
+}
+
+// inventory lists the objects of every kind in the namespace, but for events and what
+// every namespace has.
+func inventory(t *testing.T, n *platform.Namespace) []string {
+	t.Helper()
+	out, errOut, err := n.Command(t.Context(), "", "kubectl", "api-resources", "--namespaced", "--verbs=list", "-o", "name")
+	if err != nil {
+		t.Fatalf("%v: %s", err, errOut)
+	}
+	kinds := slices.DeleteFunc(strings.Fields(out), func(kind string) bool { return strings.HasPrefix(kind, "events") })
+	found := strings.Fields(command(t, n, "kubectl", "get", strings.Join(kinds, ","), "-o", "name", "--ignore-not-found"))
+	return slices.DeleteFunc(found, func(name string) bool {
+		return name == "serviceaccount/default" || name == "configmap/kube-root-ca.crt"
+	})
 }
