@@ -79,7 +79,7 @@ func admit(t testing.TB, store *settings.Store, req webhook.Request) (stored []b
 		}
 	}
 	req.Object.Raw = stored
-	second := admission.Validator(store).Handle(t.Context(), req)
+	second := admission.Validator(store, nil).Handle(t.Context(), req)
 	if !second.Allowed {
 		return nil, second.Result.Message
 	}
@@ -271,7 +271,7 @@ func BenchmarkDecision(b *testing.B) {
 	store := settings.NewStore()
 	req := request(admissionv1.Create, "ann", asJSON(b, hello), nil)
 	stored, _ := admit(b, store, req)
-	mutator, validator := admission.Mutator(store), admission.Validator(store)
+	mutator, validator := admission.Mutator(store), admission.Validator(store, nil)
 	b.Run("mutate", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

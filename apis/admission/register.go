@@ -21,10 +21,10 @@ const (
 )
 
 // Register serves admission on a webhook server, at MutatePath, ValidatePath and SettingsPath. Each
-// request reads the settings that are current then.
-func Register(server webhook.Server, store *settings.Store) {
+// request reads the settings that are current then. ask may be nil: then no dry run is made.
+func Register(server webhook.Server, store *settings.Store, ask DryRun) {
 	server.Register(MutatePath, &webhook.Admission{Handler: Mutator(store)})
-	server.Register(ValidatePath, &webhook.Admission{Handler: Validator(store)})
+	server.Register(ValidatePath, &webhook.Admission{Handler: Validator(store, ask)})
 	server.Register(SettingsPath, &webhook.Admission{Handler: SettingsValidator()})
 }
 
@@ -49,9 +49,10 @@ func Mutator(store *settings.Store) admission.Handler {
 	})
 }
 
-// Validator is the handler that refuses what is wrong. It is safe for concurrent use.
-func Validator(store *settings.Store) admission.Handler {
-	return admission.HandlerFunc(func(_ context.Context, req admission.Request) admission.Response {
+// Validator is the handler that refuses what is wrong. With ask (which may be nil) it
+// asks the API server too where that is wanted. It is safe for concurrent use.
+func Validator(store *settings.Store, ask DryRun) admission.Handler {
+	return admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
 		r, err := read(&req.AdmissionRequest)
 		switch {
 		case err != nil:
@@ -59,7 +60,12 @@ func Validator(store *settings.Store) admission.Handler {
 		case r == nil:
 			return admission.Allowed("")
 		}
-		if errs := validate(r, store.Load()); len(errs) > 0 {
+		st := store.Load()
+		errs := validate(r, st)
+		if len(errs) == 0 {
+			errs = tryPod(ctx, r, st, ask)
+		}
+		if len(errs) > 0 {
 			return refused(&req, errs)
 		}
 		response := admission.Allowed("")

@@ -73,6 +73,13 @@ const (
 	// PausedAnnotation on a Service, Configuration, Route or Revision: "true" keeps its
 	// controller from changing anything on its behalf. What runs goes on.
 	PausedAnnotation = GroupName + "/paused"
+	// DryRunAnnotation on a Service or Configuration asks the API server, before it is
+	// stored, whether it would take a pod of the template: DryRunEnabled or DryRunStrict.
+	DryRunAnnotation = "features.knative.dev/podspec-dryrun"
+	// DryRunEnabled admits what the API server could not be asked about.
+	DryRunEnabled = "enabled"
+	// DryRunStrict does not.
+	DryRunStrict = "strict"
 	// DisableExternalDomainTLSAnnotation: "true" keeps a Route on plain HTTP.
 	DisableExternalDomainTLSAnnotation = "networking.knative.dev/disable-external-domain-tls"
 	// HTTPProtocolAnnotation overrides config-network's http-protocol for a Route.

@@ -105,6 +105,9 @@ func (f *Features) Disabled() []string {
 	return keys
 }
 
+// DryRunAlways says whether every template is tried at the API server before it is stored.
+func (f *Features) DryRunAlways() bool { return f.set[FeatureDryRun] == FlagEnabled }
+
 // TagHeaderRouting says whether the header Knative-Serving-Tag picks a tag; off by default.
 func (f *Features) TagHeaderRouting() bool {
 	v := f.set[FeatureTagHeaderRouting]

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/test/e2e/platform"
 )
@@ -88,4 +89,27 @@ func TestDenialsShowTheirMessage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDryRunRefusesAtOnce: a Service that asks for it is refused before it is stored, in
+// the words that would else come later.
+func TestDryRunRefusesAtOnce(t *testing.T) {
+	n := begin(t)
+	if err := n.Create(t.Context(), &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Namespace: n.In, Name: "small"}, Spec: corev1.LimitRangeSpec{
+		Limits: []corev1.LimitRangeItem{{Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("10Mi")}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	s := n.Service("tried", func(s *v1.Service) {
+		s.Annotations = map[string]string{serving.DryRunAnnotation: serving.DryRunStrict}
+		s.Spec.Template.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
+	})
+	if err := n.Create(t.Context(), s.DeepCopy()); err == nil || !strings.Contains(err.Error(), "spec.template") || !strings.Contains(err.Error(), "maximum memory usage per Container is 10Mi") {
+		t.Errorf("too much memory: %v", err)
+	}
+	s.Spec.Template.Spec.Containers[0].Resources.Limits[corev1.ResourceMemory] = resource.MustParse("10Mi")
+	s.Spec.Template.Annotations[serving.InitialScaleAnnotation] = "0"
+	if err := n.Create(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	n.AwaitReady("tried")
 }

@@ -138,6 +138,7 @@ func validateRouteMeta(meta *metav1.ObjectMeta, path *field.Path) field.ErrorLis
 // template alone is reported there and not twice.
 func validateScalingLayer(st *settings.Settings, meta *metav1.ObjectMeta, template *RevisionTemplateSpec, path *field.Path) field.ErrorList {
 	errs := oneOf(meta.Annotations, path.Child("annotations"), serving.ConcurrencyAnnotation, serving.ConcurrencySoft)
+	errs = append(errs, oneOf(meta.Annotations, path.Child("annotations"), serving.DryRunAnnotation, serving.DryRunEnabled, serving.DryRunStrict)...)
 	if !hasScaling(meta.Annotations) {
 		return errs
 	}

@@ -82,7 +82,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 			return err
 		}
 	}
-	admission.Register(mgr.GetWebhookServer(), store)
+	admission.Register(mgr.GetWebhookServer(), store, revision.DryRun(mgr.GetClient(), store))
 
 	transport, err := o.tls.credentials()
 	if err != nil {
