@@ -47,7 +47,7 @@ type result struct {
 }
 
 func main() {
-	only := flag.String("only", "", "run only the parts named, comma separated: zero,split,warm,footprint")
+	only := flag.String("only", "", "run only the parts named, comma separated: making,zero,split,warm,footprint")
 	many := flag.Int("services", 1000, "how many idle services exist in the second split measurement")
 	n := flag.Int("n", 50, "samples a figure")
 	flag.Parse()
@@ -74,6 +74,7 @@ func run(ctx context.Context, only string, many, n int) error {
 		name string
 		do   func(context.Context) error
 	}{
+		{"making", b.making},
 		{"zero", func(ctx context.Context) error { return b.fromZero(ctx, n) }},
 		{"split", func(ctx context.Context) error { return b.splits(ctx, n, 10) }},
 		{"warm", b.warm},
