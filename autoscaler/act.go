@@ -182,6 +182,9 @@ func (r *revision) marks() map[string]time.Time {
 func (s *Scaler) mark(r *revision, pods []Pod) map[string]time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.gone {
+		return nil // another autoscaler has it, or nobody
+	}
 	now := time.Now()
 	next := make(map[string]time.Time, len(pods)+len(r.leaving))
 	for name := range r.leaving {

@@ -3,7 +3,6 @@ package autoscaler
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"strconv"
 	"time"
@@ -24,6 +23,7 @@ import (
 
 	"ebb.dev/ebb/apis/serving"
 	servingv1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/settings"
 )
 
 const (
@@ -38,8 +38,8 @@ const (
 type Reconciler struct {
 	Client client.Client
 	Scaler *Scaler
-	// Settings gives the settings in effect. layers are the annotations of the Revision, its Configuration and
-	// its Service (nil where there is none). On error the last good settings stay.
+	// Settings gives the settings in effect from layers of annotations ([servingv1.ScalingLayers]), of which the last
+	// wins. On error the last good settings stay.
 	Settings func(revision *servingv1.Revision, layers ...map[string]string) (Settings, error)
 	// Changed fires when Settings would give other answers; nil: never.
 	Changed <-chan struct{}
@@ -70,11 +70,12 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 			return r.revisions(ctx, client.InNamespace(o.GetNamespace()), client.MatchingLabels{label: o.GetName()})
 		})
 	}
+	// A Revision may be seen before the object that scales it.
 	annotations := builder.WithPredicates(predicate.Funcs{
-		CreateFunc: func(event.CreateEvent) bool { return false },
+		CreateFunc: func(e event.CreateEvent) bool { return servingv1.HasScaling(e.Object.GetAnnotations()) },
 		DeleteFunc: func(event.DeleteEvent) bool { return false },
 		UpdateFunc: func(e event.UpdateEvent) bool {
-			return !maps.Equal(e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations())
+			return !servingv1.SameScaling(e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations())
 		},
 	})
 	b := ctrl.NewControllerManagedBy(mgr).Named("autoscaler").
@@ -147,32 +148,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		r.Scaler.Remove(req.Namespace, req.Name)
 		return reconcile.Result{}, nil
 	}
-	layers := []map[string]string{rev.Annotations, nil, nil}
-	if name := rev.Labels[serving.ConfigurationLabel]; name != "" {
-		var c servingv1.Configuration
-		if err := r.Client.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, &c); client.IgnoreNotFound(err) != nil {
-			return reconcile.Result{}, fmt.Errorf("revision %s: configuration %s: %w", req.NamespacedName, name, err)
-		}
-		layers[1] = c.Annotations
+	layers, err := r.layers(ctx, &rev)
+	if err != nil {
+		return reconcile.Result{}, err
 	}
-	if name := rev.Labels[serving.ServiceLabel]; name != "" {
-		var s servingv1.Service
-		if err := r.Client.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, &s); client.IgnoreNotFound(err) != nil {
-			return reconcile.Result{}, fmt.Errorf("revision %s: service %s: %w", req.NamespacedName, name, err)
-		}
-		layers[2] = s.Annotations
-	}
-	settings, err := r.Settings(&rev, layers...)
+	set, err := r.Settings(&rev, settings.Annotations(layers...)...)
 	if err != nil {
 		last, ok := r.Scaler.settings(rev.Namespace, rev.Name)
 		if !ok {
 			return reconcile.Result{}, fmt.Errorf("revision %s: autoscaling settings: %w", req.NamespacedName, err)
 		}
 		ctrl.LoggerFrom(ctx).Error(err, "autoscaling settings: the last good ones stay in effect")
-		settings = last
+		set = last
 	}
 	seen := Revision{
-		Namespace: rev.Namespace, Name: rev.Name, UID: string(rev.UID), Settings: settings,
+		Namespace: rev.Namespace, Name: rev.Name, UID: string(rev.UID), Settings: set,
 		Timeout:     requestTimeout(&rev),
 		Reachable:   rev.Labels[serving.RoutingStateLabel] != serving.RoutingStateReserve,
 		Initialized: rev.Status.Conditions.Get(servingv1.ConditionReady).IsTrue(),
@@ -205,6 +195,51 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	r.Scaler.Set(seen)
 	return reconcile.Result{}, nil
+}
+
+// layers reads what scales a Revision besides itself.
+func (r *Reconciler) layers(ctx context.Context, rev *servingv1.Revision) ([]settings.Layer, error) {
+	var c *servingv1.Configuration
+	if name := rev.Labels[serving.ConfigurationLabel]; name != "" {
+		c = &servingv1.Configuration{}
+		err := r.Client.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, c)
+		switch {
+		case apierrors.IsNotFound(err):
+			c = nil
+		case err != nil:
+			return nil, fmt.Errorf("revision %s/%s: configuration %s: %w", rev.Namespace, rev.Name, name, err)
+		}
+	}
+	var s *servingv1.Service
+	if name := rev.Labels[serving.ServiceLabel]; name != "" {
+		s = &servingv1.Service{}
+		err := r.Client.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, s)
+		switch {
+		case apierrors.IsNotFound(err):
+			s = nil
+		case err != nil:
+			return nil, fmt.Errorf("revision %s/%s: service %s: %w", rev.Namespace, rev.Name, name, err)
+		}
+	}
+	return servingv1.ScalingLayers(rev, c, s), nil
+}
+
+// ExplainSettings says where each setting of a Revision comes from; nil when there is no
+// such Revision.
+func (r *Reconciler) ExplainSettings(ctx context.Context, store *settings.Store, namespace, name string) ([]settings.Setting, error) {
+	rev := &servingv1.Revision{}
+	if err := r.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, rev); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	layers, err := r.layers(ctx, rev)
+	if err != nil {
+		return nil, err
+	}
+	limit := int64(0)
+	if rev.Spec.ContainerConcurrency != nil {
+		limit = *rev.Spec.ContainerConcurrency
+	}
+	return store.ExplainAutoscaling(limit, layers...), nil
 }
 
 func (s *Scaler) settings(namespace, name string) (Settings, bool) {

@@ -169,7 +169,7 @@ func (s *Scaler) Set(seen Revision) {
 	cluster := ir.RevisionCluster(seen.Namespace, seen.Name, seen.UID)
 	now := time.Now()
 	if seen.Settings.Foreign {
-		s.Remove(seen.Namespace, seen.Name)
+		s.release(k)
 		return
 	}
 	s.mu.Lock()
@@ -210,6 +210,23 @@ func (s *Scaler) Set(seen Revision) {
 	close(r.changed)
 	r.changed = make(chan struct{})
 	s.decide(r, now)
+}
+
+// release lets go of a revision that another autoscaler scales from now on: its pods serve again.
+func (s *Scaler) release(k key) {
+	s.mu.RLock()
+	r := s.byKey[k]
+	s.mu.RUnlock()
+	if r == nil {
+		return
+	}
+	s.Remove(k.namespace, k.name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.marked) > 0 {
+		s.opt.Drainer.Drain(k.namespace, k.name, nil)
+		r.marked = nil
+	}
 }
 
 // Remove forgets a revision.

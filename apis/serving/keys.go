@@ -91,6 +91,9 @@ const (
 	// PortAnnotation on a pod is the port (decimal) on which its user container listens,
 	// where that is not the port of the Revision's spec.
 	PortAnnotation = EbbGroupName + "/port"
+	// TemplateScalingAnnotation on a Revision is the autoscaling annotations that it was made
+	// with, a JSON object; what differs from it was set on the Revision itself.
+	TemplateScalingAnnotation = EbbGroupName + "/template-scaling"
 	// ConcurrencyAnnotation on a Revision: ConcurrencySoft lets a Revision with a
 	// containerConcurrency be reached directly when there is capacity.
 	ConcurrencyAnnotation = EbbGroupName + "/concurrency"

@@ -18,7 +18,9 @@ type Autoscaling struct {
 	Class string
 	// Metric is MetricConcurrency or MetricRPS; for ClassHPA also MetricCPU, MetricMemory or a custom one.
 	Metric string
-	// Total is the units of the metric one pod can carry: requests in flight or requests a second.
+	// Total is the units of the metric one pod can carry: requests in flight or requests a
+	// second. For ClassHPA it is what the annotation says: percent of the request of cpu, Mi
+	// of memory, units of a custom metric; 0 where there is none.
 	Total float64
 	// Utilization is the part of Total to aim at, (0, 1].
 	Utilization float64
@@ -67,11 +69,10 @@ func (e AnnotationError) Error() string {
 }
 
 // ParseAutoscaling gives the scaling of a Revision with the containerConcurrency
-// (requests; 0 is no limit), from layers of annotations of which a later one wins: the
-// template's, those of the Revision itself, those of its Service. Keys count with their
+// (requests; 0 is no limit), from layers of annotations of which a later one wins. Keys count with their
 // last part in kebab-case or camelCase; where one layer has both, kebab-case wins. A bad
 // annotation is reported, in a fixed order, and counts as absent, so that the value
-// returned can always be used.
+// returned can always be used. Which object comes before which is said by v1.ScalingLayers.
 func ParseAutoscaling(s Autoscaler, containerConcurrency int64, layers ...map[string]string) (Autoscaling, []AnnotationError) {
 	p := annotations{layers: layers}
 	a := Autoscaling{
@@ -135,16 +136,24 @@ func (p *annotations) bad(key, value, format string, args ...any) {
 // get returns the value of a key in the last layer that has it, and the key as it was written.
 func (p *annotations) get(key string) (value, written string, ok bool) {
 	for _, layer := range slices.Backward(p.layers) {
-		if len(layer) == 0 {
-			continue
+		if v, written, ok := lookup(layer, key); ok {
+			return v, written, true
 		}
-		if v, ok := layer[key]; ok {
-			return v, key, true
-		}
-		for k, v := range layer {
-			if isCamelCase(k, key) {
-				return v, k, true
-			}
+	}
+	return "", key, false
+}
+
+// lookup finds a key of one object's annotations in either spelling, kebab-case first.
+func lookup(layer map[string]string, key string) (value, written string, ok bool) {
+	if len(layer) == 0 {
+		return "", key, false
+	}
+	if v, ok := layer[key]; ok {
+		return v, key, true
+	}
+	for k, v := range layer {
+		if isCamelCase(k, key) {
+			return v, k, true
 		}
 	}
 	return "", key, false
@@ -193,8 +202,9 @@ func (p *annotations) metric(a *Autoscaling) {
 // target is total = annotation, else containerConcurrency, else the default; an
 // annotation never asks of a pod what its containerConcurrency does not admit.
 func (p *annotations) target(a *Autoscaling, s Autoscaler, concurrency float64) {
-	switch a.Metric {
-	case serving.MetricRPS:
+	switch {
+	case a.Class == serving.ClassHPA:
+	case a.Metric == serving.MetricRPS:
 		a.Total = s.RPSTarget
 	default:
 		a.Total = s.ConcurrencyTarget
@@ -208,7 +218,7 @@ func (p *annotations) target(a *Autoscaling, s Autoscaler, concurrency float64) 
 		}
 		return fmt.Sprintf("is below %g", TargetMin)
 	})
-	if a.Metric == serving.MetricConcurrency && concurrency > 0 {
+	if a.Class != serving.ClassHPA && a.Metric == serving.MetricConcurrency && concurrency > 0 {
 		a.Total = min(a.Total, concurrency)
 	}
 	percent := a.Utilization * 100
@@ -325,8 +335,8 @@ func (p *annotations) duration(key string, into *time.Duration, low time.Duratio
 	}
 }
 
-// autoscalingKeys are the annotations of the autoscaling group in kebab-case.
-func autoscalingKeys() []string {
+// AutoscalingKeys are the annotations of the autoscaling group in kebab-case.
+func AutoscalingKeys() []string {
 	return []string{
 		serving.ClassAnnotation, serving.MetricAnnotation, serving.TargetAnnotation, serving.TargetUtilizationAnnotation,
 		serving.TargetBurstCapacityAnnotation, serving.MinScaleAnnotation, serving.MaxScaleAnnotation,
@@ -339,7 +349,7 @@ func autoscalingKeys() []string {
 // KnownAutoscaling says whether a key of the autoscaling group means something, and if
 // not, the key that was probably meant ("" for none).
 func KnownAutoscaling(key string) (known bool, like string) {
-	keys := autoscalingKeys()
+	keys := AutoscalingKeys()
 	for _, k := range keys {
 		if key == k || isCamelCase(key, k) {
 			return true, ""

@@ -138,6 +138,14 @@ func (s *Store) Update(configMap string, data map[string]string) error {
 	return nil
 }
 
+// Given says whether a ConfigMap's data, as it was taken last, has a key.
+func (s *Store) Given(configMap, key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.taken[configMap][key]
+	return ok
+}
+
 // Subscribe returns a channel that gets a value after each successful Update; updates
 // that are not read in time are merged into one. It is never closed.
 func (s *Store) Subscribe() <-chan struct{} {

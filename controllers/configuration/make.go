@@ -55,13 +55,15 @@ func makeRevision(c *v1.Configuration, now time.Time) *v1.Revision {
 	if who := c.Annotations[serving.LastModifierAnnotation]; who != "" {
 		annotations[serving.CreatorAnnotation] = who
 	}
-	return &v1.Revision{
+	rev := &v1.Revision{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: revisionName(c), Namespace: c.Namespace, Labels: labels, Annotations: annotations,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1.GroupVersion.WithKind(v1.KindConfiguration))},
 		},
 		Spec: t.Spec,
 	}
+	v1.NoteTemplateScaling(rev)
+	return rev
 }
 
 // madeFrom says whether the Revision of the wanted name is the one for the

@@ -143,17 +143,19 @@ func (p *Publisher) Start(ctx context.Context) error {
 	if err := errors.Join(p.publishHolds(), p.publishListeners()); err != nil {
 		return err
 	}
-	handles := map[client.Object]func(o client.Object){
-		&v1.Route{}:    func(o client.Object) { p.queue.Add(key{routeKey, client.ObjectKeyFromObject(o)}) },
-		&v1.Revision{}: func(o client.Object) { p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(o)}) },
-		&corev1.Pod{}:  p.podChanged,
+	handles := map[client.Object]toolscache.ResourceEventHandler{
+		&v1.Route{}:         handler(func(o client.Object) { p.queue.Add(key{routeKey, client.ObjectKeyFromObject(o)}) }),
+		&v1.Revision{}:      handler(func(o client.Object) { p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(o)}) }),
+		&corev1.Pod{}:       handler(p.podChanged),
+		&v1.Service{}:       p.scalingChanged(serving.ServiceLabel),
+		&v1.Configuration{}: p.scalingChanged(serving.ConfigurationLabel),
 	}
 	for object, handle := range handles {
 		informer, err := p.opts.Cache.GetInformer(ctx, object)
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", object, err)
 		}
-		registration, err := informer.AddEventHandler(handler(handle))
+		registration, err := informer.AddEventHandler(handle)
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", object, err)
 		}

@@ -55,6 +55,9 @@ func (p *Publisher) translateRevision(name types.NamespacedName) error {
 	if gone {
 		return p.setRevision(name, nil, nil)
 	}
+	if object, err = p.scaled(object); err != nil {
+		return err
+	}
 	pods, err := p.pods(name)
 	if err != nil {
 		return err

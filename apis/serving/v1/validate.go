@@ -139,7 +139,7 @@ func validateRouteMeta(meta *metav1.ObjectMeta, path *field.Path) field.ErrorLis
 func validateScalingLayer(st *settings.Settings, meta *metav1.ObjectMeta, template *RevisionTemplateSpec, path *field.Path) field.ErrorList {
 	errs := oneOf(meta.Annotations, path.Child("annotations"), serving.ConcurrencyAnnotation, serving.ConcurrencySoft)
 	errs = append(errs, oneOf(meta.Annotations, path.Child("annotations"), serving.DryRunAnnotation, serving.DryRunEnabled, serving.DryRunStrict)...)
-	if !hasScaling(meta.Annotations) {
+	if !HasScaling(meta.Annotations) {
 		return errs
 	}
 	_, wrong := settings.ParseAutoscaling(st.Autoscaler, deref(template.Spec.ContainerConcurrency), template.Annotations, meta.Annotations)
@@ -149,15 +149,6 @@ func validateScalingLayer(st *settings.Settings, meta *metav1.ObjectMeta, templa
 		}
 	}
 	return errs
-}
-
-func hasScaling(annotations map[string]string) bool {
-	for key := range annotations {
-		if strings.HasPrefix(key, serving.AutoscalingGroup+"/") {
-			return true
-		}
-	}
-	return false
 }
 
 func (t *RevisionTemplateSpec) validate(st *settings.Settings, parent string, path *field.Path) field.ErrorList {
@@ -223,8 +214,9 @@ func oneOf(annotations map[string]string, path *field.Path, key string, values .
 // Warnings lists what is odd and does no harm: autoscaling annotations that nobody
 // reads. The paths are those of Validate.
 func (s *Service) Warnings() []string {
-	return append(scalingWarnings("metadata.annotations", s.Annotations),
-		scalingWarnings("spec.template.metadata.annotations", s.Spec.Template.Annotations)...)
+	return slices.Concat(scalingWarnings("metadata.annotations", s.Annotations),
+		scalingWarnings("spec.template.metadata.annotations", s.Spec.Template.Annotations),
+		overruled(s.Annotations, s.Spec.Template.Annotations))
 }
 
 // Warnings lists what is odd and does no harm, as Service.Warnings does.

@@ -95,7 +95,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	if err := mgr.Add(&control{address: o.xdsListen, server: server, log: log}); err != nil {
 		return fmt.Errorf("add the discovery server: %w", err)
 	}
-	health.set(mgr, publisher, loads, scaler)
+	health.set(mgr, publisher, loads, scaling, store)
 	return nil
 }
 

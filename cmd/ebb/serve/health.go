@@ -7,6 +7,7 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/autoscaler"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/proxy/publish"
@@ -18,13 +19,14 @@ type health struct {
 	mgr       ctrl.Manager
 	publisher *publish.Publisher
 	loads     *intake.Server
-	scaler    *autoscaler.Scaler
+	scaling   *autoscaler.Reconciler
+	settings  *settings.Store
 }
 
-func (h *health) set(mgr ctrl.Manager, publisher *publish.Publisher, loads *intake.Server, scaler *autoscaler.Scaler) {
+func (h *health) set(mgr ctrl.Manager, publisher *publish.Publisher, loads *intake.Server, scaling *autoscaler.Reconciler, store *settings.Store) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.mgr, h.publisher, h.loads, h.scaler = mgr, publisher, loads, scaler
+	h.mgr, h.publisher, h.loads, h.scaling, h.settings = mgr, publisher, loads, scaling, store
 }
 
 func (h *health) get() (ctrl.Manager, *publish.Publisher, *intake.Server) {
@@ -78,15 +80,29 @@ func (h *health) status(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
+// Explanation is the answer of /explain about one revision.
+type Explanation struct {
+	// Reasons, sentences, for the number of pods.
+	Reasons []string `json:"reasons"`
+	// Settings in effect, and where each comes from.
+	Settings []settings.Setting `json:"settings"`
+}
+
 // explain tells, for ?namespace=&revision=, why the revision has as many pods as it has.
 func (h *health) explain(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
-	scaler := h.scaler
+	scaling, store := h.scaling, h.settings
 	h.mu.Unlock()
-	if scaler == nil {
+	if scaling == nil {
 		http.Error(w, "starting", http.StatusServiceUnavailable)
 		return
 	}
+	namespace, revision := r.URL.Query().Get("namespace"), r.URL.Query().Get("revision")
+	all, err := scaling.ExplainSettings(r.Context(), store, namespace, revision)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(scaler.Explain(r.URL.Query().Get("namespace"), r.URL.Query().Get("revision")))
+	_ = json.NewEncoder(w).Encode(Explanation{Reasons: scaling.Scaler.Explain(namespace, revision), Settings: all})
 }

@@ -1,0 +1,74 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"ebb.dev/ebb/apis/serving"
+	v1 "ebb.dev/ebb/apis/serving/v1"
+)
+
+// scaled is the Revision with the autoscaling annotations of its Service and its
+// Configuration: one of them decides whether the activator stays in the path.
+func (p *Publisher) scaled(rev *v1.Revision) (*v1.Revision, error) {
+	read := func(label string, into client.Object) (bool, error) {
+		name := rev.Labels[label]
+		if name == "" {
+			return false, nil
+		}
+		err := p.opts.Cache.Get(context.Background(), types.NamespacedName{Namespace: rev.Namespace, Name: name}, into,
+			&client.GetOptions{UnsafeDisableDeepCopy: new(true)})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return false, fmt.Errorf("read %T %s: %w", into, name, err)
+		}
+		return err == nil, nil
+	}
+	c, s := &v1.Configuration{}, &v1.Service{}
+	found, err := read(serving.ConfigurationLabel, c)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		c = nil
+	}
+	if found, err = read(serving.ServiceLabel, s); err != nil {
+		return nil, err
+	}
+	if !found {
+		s = nil
+	}
+	return v1.Scaled(rev, c, s), nil
+}
+
+// scalingChanged translates the Revisions of a Service or Configuration anew when its
+// autoscaling annotations are others.
+func (p *Publisher) scalingChanged(label string) toolscache.ResourceEventHandler {
+	changed := func(o client.Object) {
+		var list v1.RevisionList
+		err := p.opts.Cache.List(context.Background(), &list, client.InNamespace(o.GetNamespace()),
+			client.MatchingLabels{label: o.GetName()}, client.UnsafeDisableDeepCopy)
+		if err != nil {
+			p.opts.Logger.Error("revisions whose scaling changed could not be listed", "of", client.ObjectKeyFromObject(o), "error", err)
+		}
+		for i := range list.Items {
+			p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(o any) { // a Revision may be seen before the object that scales it
+			if o := o.(client.Object); v1.HasScaling(o.GetAnnotations()) {
+				changed(o)
+			}
+		},
+		UpdateFunc: func(before, after any) {
+			if after := after.(client.Object); !v1.SameScaling(before.(client.Object).GetAnnotations(), after.GetAnnotations()) {
+				changed(after)
+			}
+		},
+	}
+}
