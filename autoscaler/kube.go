@@ -11,6 +11,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -199,29 +200,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 // layers reads what scales a Revision besides itself.
 func (r *Reconciler) layers(ctx context.Context, rev *servingv1.Revision) ([]settings.Layer, error) {
-	var c *servingv1.Configuration
-	if name := rev.Labels[serving.ConfigurationLabel]; name != "" {
-		c = &servingv1.Configuration{}
-		err := r.Client.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, c)
-		switch {
-		case apierrors.IsNotFound(err):
-			c = nil
-		case err != nil:
-			return nil, fmt.Errorf("revision %s/%s: configuration %s: %w", rev.Namespace, rev.Name, name, err)
-		}
-	}
-	var s *servingv1.Service
-	if name := rev.Labels[serving.ServiceLabel]; name != "" {
-		s = &servingv1.Service{}
-		err := r.Client.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, s)
-		switch {
-		case apierrors.IsNotFound(err):
-			s = nil
-		case err != nil:
-			return nil, fmt.Errorf("revision %s/%s: service %s: %w", rev.Namespace, rev.Name, name, err)
-		}
-	}
-	return servingv1.ScalingLayers(rev, c, s), nil
+	return servingv1.ReadScalingLayers(rev, func(name string, into metav1.Object) error {
+		return r.Client.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, into.(client.Object))
+	})
 }
 
 // ExplainSettings says where each setting of a Revision comes from; nil when there is no

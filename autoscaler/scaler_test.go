@@ -299,3 +299,31 @@ func BenchmarkObserve(b *testing.B) {
 		})
 	}
 }
+
+// Another autoscaler takes over while a pod drains: the pod serves again, and nothing more is written until it is given back.
+func TestAnotherClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.on(1, 1)
+		time.Sleep(2 * time.Minute)
+		if _, d, _ := w.now(); !slices.Equal(d, []string{"p1"}) {
+			t.Fatalf("draining %v, want [p1]", d)
+		}
+		w.settings.Foreign = true
+		w.tell()
+		if _, d, log := w.now(); len(d) != 0 || !slices.Equal(log, []string{"drain []"}) {
+			t.Fatalf("handed over: draining %v; %v", d, log)
+		}
+		w.on(1, 0)
+		time.Sleep(time.Hour)
+		if n, d, log := w.now(); n != 1 || len(d) != 0 || len(log) != 0 {
+			t.Fatalf("with another class: %d replicas, draining %v; %v", n, d, log)
+		}
+		w.settings.Foreign = false
+		w.tell()
+		time.Sleep(2 * time.Minute)
+		if n, _, log := w.now(); n != 0 {
+			t.Fatalf("given back: %d replicas, want 0; %v", n, log)
+		}
+	})
+}

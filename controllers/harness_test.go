@@ -33,6 +33,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/configuration"
+	"ebb.dev/ebb/controllers/hpa"
 	"ebb.dev/ebb/controllers/revision"
 	"ebb.dev/ebb/controllers/route"
 	"ebb.dev/ebb/controllers/service"
@@ -70,6 +71,7 @@ func start(t *testing.T) *platform {
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: store}),
 		service.Add(mgr, service.Options{}),
 		configuration.Add(mgr, configuration.Options{}),
+		hpa.Add(mgr, hpa.Options{Settings: store}),
 		revision.Add(mgr, revision.Options{Settings: store, DrainAddress: "10.0.0.9:8013"}),
 		route.Add(mgr, route.Options{Settings: store, Programmed: p.gateways}),
 	} {

@@ -46,6 +46,7 @@ func TestControllers(t *testing.T) {
 		"a registry that is down":  registryDown,
 		"an initial scale of zero": initialZero,
 		"a rollout, step by step":  rollout,
+		"a class that changes":     class,
 		"a progress deadline in the middle of a rollout":   deadline,
 		"a rollout whose revision fails, then a newer one": rolloutFails,
 	}

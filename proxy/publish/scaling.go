@@ -2,47 +2,22 @@ package publish
 
 import (
 	"context"
-	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
 // scaled is the Revision with the autoscaling annotations of its Service and its
 // Configuration: one of them decides whether the activator stays in the path.
 func (p *Publisher) scaled(rev *v1.Revision) (*v1.Revision, error) {
-	read := func(label string, into client.Object) (bool, error) {
-		name := rev.Labels[label]
-		if name == "" {
-			return false, nil
-		}
-		err := p.opts.Cache.Get(context.Background(), types.NamespacedName{Namespace: rev.Namespace, Name: name}, into,
+	return v1.ReadScaled(rev, func(name string, into metav1.Object) error {
+		return p.opts.Cache.Get(context.Background(), types.NamespacedName{Namespace: rev.Namespace, Name: name}, into.(client.Object),
 			&client.GetOptions{UnsafeDisableDeepCopy: new(true)})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return false, fmt.Errorf("read %T %s: %w", into, name, err)
-		}
-		return err == nil, nil
-	}
-	c, s := &v1.Configuration{}, &v1.Service{}
-	found, err := read(serving.ConfigurationLabel, c)
-	if err != nil {
-		return nil, err
-	}
-	if !found {
-		c = nil
-	}
-	if found, err = read(serving.ServiceLabel, s); err != nil {
-		return nil, err
-	}
-	if !found {
-		s = nil
-	}
-	return v1.Scaled(rev, c, s), nil
+	})
 }
 
 // scalingChanged translates the Revisions of a Service or Configuration anew when its

@@ -90,3 +90,28 @@ func TestActivatorInThePathByTheService(t *testing.T) {
 	command(t, n, "kubectl", "annotate", "ksvc", "web", serving.TargetBurstCapacityAnnotation+"-")
 	via(false)
 }
+
+// TestClassHPA: Kubernetes scales a revision of that class, Ebb keeps its hands off it, and the class changes without a new revision.
+func TestClassHPA(t *testing.T) {
+	n := begin(t)
+	n.Deploy("web", func(s *v1.Service) {
+		s.Spec.Template.Annotations[serving.ClassAnnotation] = serving.ClassHPA
+		s.Spec.Template.Annotations[serving.MinScaleAnnotation] = "2"
+	})
+	n.AwaitReadyPods("web", 2)
+	matches(t, "kubectl get hpa", command(t, n, "kubectl", "get", "hpa", "web-00001", "-o", "jsonpath={.spec.minReplicas} {.spec.scaleTargetRef.name}"), `^2 web-00001-deployment$`)
+	n.MustFetch(t, n.URL("web", "/"))
+	// Kubernetes raises it; Ebb's own autoscaler would have put it back to two.
+	command(t, n, "kubectl", "annotate", "ksvc", "web", serving.MinScaleAnnotation+"=3")
+	n.AwaitReadyPods("web", 3)
+
+	command(t, n, "kubectl", "annotate", "ksvc", "web", serving.MinScaleAnnotation+"=0", "--overwrite")
+	command(t, n, "kubectl", "annotate", "ksvc", "web", serving.ClassAnnotation+"="+serving.ClassKPA)
+	n.AwaitZero("web")
+	if out := command(t, n, "kubectl", "get", "hpa", "-o", "name"); out != "" {
+		t.Errorf("left over: %s", out)
+	}
+	command(t, n, "kubectl", "annotate", "ksvc", "web", serving.ClassAnnotation+"-")
+	n.AwaitReadyPods("web", 1)
+	n.MustFetch(t, n.URL("web", "/"))
+}

@@ -6,6 +6,9 @@ import (
 	"maps"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/apis/settings"
 )
@@ -34,6 +37,57 @@ func ScalingLayers(rev *Revision, c *Configuration, s *Service) []settings.Layer
 		layers = append(layers, settings.Layer{Object: "Service " + s.Name, Annotations: s.Annotations})
 	}
 	return append(layers, settings.Layer{Object: "Revision " + rev.Name, Annotations: own})
+}
+
+// ReadScalingLayers is ScalingLayers with what get reads: it gets an object of the
+// Revision's namespace by name, and fails as a client does.
+func ReadScalingLayers(rev *Revision, get func(name string, into metav1.Object) error) ([]settings.Layer, error) {
+	c, s, err := readParents(rev, get)
+	if err != nil {
+		return nil, err
+	}
+	return ScalingLayers(rev, c, s), nil
+}
+
+// ReadScaled is Scaled with what get reads, as in ReadScalingLayers.
+func ReadScaled(rev *Revision, get func(name string, into metav1.Object) error) (*Revision, error) {
+	c, s, err := readParents(rev, get)
+	if err != nil {
+		return nil, err
+	}
+	return Scaled(rev, c, s), nil
+}
+
+func readParents(rev *Revision, get func(name string, into metav1.Object) error) (c *Configuration, s *Service, err error) {
+	read := func(label string, into metav1.Object) (bool, error) {
+		name := rev.Labels[label]
+		if name == "" {
+			return false, nil
+		}
+		err := get(name, into)
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("revision %s/%s: read %T %s, which may scale it: %w", rev.Namespace, rev.Name, into, name, err)
+		}
+		return true, nil
+	}
+	c, s = &Configuration{}, &Service{}
+	found, err := read(serving.ConfigurationLabel, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !found {
+		c = nil
+	}
+	if found, err = read(serving.ServiceLabel, s); err != nil {
+		return nil, nil, err
+	}
+	if !found {
+		s = nil
+	}
+	return c, s, nil
 }
 
 // Scaled is the Revision as if all that scales it stood in its own annotations: the

@@ -16,6 +16,7 @@ import (
 	"ebb.dev/ebb/autoscaler"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/controllers/configuration"
+	"ebb.dev/ebb/controllers/hpa"
 	"ebb.dev/ebb/controllers/revision"
 	"ebb.dev/ebb/controllers/route"
 	"ebb.dev/ebb/controllers/service"
@@ -75,6 +76,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		func() error {
 			return route.Add(mgr, route.Options{Settings: store, Programmed: publisher, GatewayService: o.gatewayService})
 		},
+		func() error { return hpa.Add(mgr, hpa.Options{Settings: store}) },
 		func() error { return scaling.SetupWithManager(mgr) },
 		func() error { return mgr.Add(publisher) },
 	} {

@@ -14,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -146,7 +147,7 @@ func (o *controllerOptions) restConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-// cacheOptions keep only what is used in memory: of all pods those of revisions, of all
+// cacheOptions keep only what is used in memory: of all pods (and what scales them) those of revisions, of all
 // ConfigMaps the settings, and of every object no managed fields.
 func cacheOptions(namespace string) cache.Options {
 	ofRevisions, err := labels.NewRequirement(serving.RevisionLabel, selection.Exists, nil)
@@ -157,9 +158,10 @@ func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:        {Label: selector, Transform: trimPod},
-			&appsv1.Deployment{}: {Label: selector},
-			&corev1.ConfigMap{}:  {Namespaces: map[string]cache.Config{namespace: {}}},
+			&corev1.Pod{}:                            {Label: selector, Transform: trimPod},
+			&appsv1.Deployment{}:                     {Label: selector},
+			&autoscalingv2.HorizontalPodAutoscaler{}: {Label: selector},
+			&corev1.ConfigMap{}:                      {Namespaces: map[string]cache.Config{namespace: {}}},
 		},
 	}
 }
