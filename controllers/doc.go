@@ -5,6 +5,7 @@
 //	service        Service -> Configuration, Route
 //	configuration  Configuration -> Revisions
 //	revision       Revision -> Deployment, and what its pods say
+//	gc             deletes Revisions that nobody needs any more
 //	hpa            Revision -> HorizontalPodAutoscaler, where its class says so
 //	route          Route -> status.traffic, URLs, in-cluster names
 //	apply          how all of them write

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/configuration"
+	"ebb.dev/ebb/controllers/gc"
 	"ebb.dev/ebb/controllers/hpa"
 	"ebb.dev/ebb/controllers/revision"
 	"ebb.dev/ebb/controllers/route"
@@ -48,7 +50,13 @@ type platform struct {
 	registry string // host:port, holding app:v1 and app:v2
 	gateways *gateways
 	store    *settings.Store
+	clock    clock // of garbage collection
 }
+
+// clock is ahead of the real one by what a test says. Safe for concurrent use.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
 func start(t *testing.T) *platform {
 	t.Helper()
@@ -71,6 +79,7 @@ func start(t *testing.T) *platform {
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: store}),
 		service.Add(mgr, service.Options{}),
 		configuration.Add(mgr, configuration.Options{}),
+		gc.Add(mgr, gc.Options{Settings: store, Now: p.clock.now}),
 		hpa.Add(mgr, hpa.Options{Settings: store}),
 		revision.Add(mgr, revision.Options{Settings: store, DrainAddress: "10.0.0.9:8013"}),
 		route.Add(mgr, route.Options{Settings: store, Programmed: p.gateways}),

@@ -61,6 +61,7 @@ func TestControllers(t *testing.T) {
 	// These write to objects of every namespace, so nothing else runs beside them.
 	t.Run("settings that change, and bad ones", func(t *testing.T) { settingsChange(t, p, p.namespace(t)) })
 	t.Run("another domain", func(t *testing.T) { anotherDomain(t, p, p.namespace(t)) })
+	t.Run("revisions that nobody needs", func(t *testing.T) { collected(t, p, p.namespace(t)) })
 }
 
 func isReady(s *v1.Service) string {

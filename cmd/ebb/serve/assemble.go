@@ -16,6 +16,7 @@ import (
 	"ebb.dev/ebb/autoscaler"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/controllers/configuration"
+	"ebb.dev/ebb/controllers/gc"
 	"ebb.dev/ebb/controllers/hpa"
 	"ebb.dev/ebb/controllers/revision"
 	"ebb.dev/ebb/controllers/route"
@@ -76,6 +77,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		func() error {
 			return route.Add(mgr, route.Options{Settings: store, Programmed: publisher, GatewayService: o.gatewayService})
 		},
+		func() error { return gc.Add(mgr, gc.Options{Settings: store}) },
 		func() error { return hpa.Add(mgr, hpa.Options{Settings: store}) },
 		func() error { return scaling.SetupWithManager(mgr) },
 		func() error { return mgr.Add(publisher) },
