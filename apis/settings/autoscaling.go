@@ -112,7 +112,7 @@ func ParseAutoscaling(s Autoscaler, containerConcurrency int64, layers ...map[st
 	p.float(serving.PanicThresholdAnnotation, &a.PanicThresholdPercentage, within(110, 1000))
 	if v, key, ok := p.get(serving.AggregationAnnotation); ok && a.Class == serving.ClassKPA {
 		switch v {
-		case serving.AggregationLinear:
+		case serving.AggregationLinear, "":
 			a.Aggregation = serving.AggregationLinear
 		case serving.AggregationWeightedExponential, "weightedExponential":
 			a.Aggregation = serving.AggregationWeightedExponential
@@ -192,7 +192,7 @@ func (p *annotations) metric(a *Autoscaling) {
 	switch {
 	case a.Class == serving.ClassKPA && v != serving.MetricConcurrency && v != serving.MetricRPS:
 		p.bad(key, v, "is not %s or %s, which %s takes", serving.MetricConcurrency, serving.MetricRPS, serving.ClassKPA)
-	case v == "":
+	case v == "" && a.Class == serving.ClassHPA:
 		p.bad(key, v, "is empty")
 	default:
 		a.Metric = v

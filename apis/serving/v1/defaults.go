@@ -43,6 +43,9 @@ func (r *RouteSpec) setDefaults() {
 			latest := t.RevisionName == ""
 			t.LatestRevision = &latest
 		}
+		if t.Percent == nil {
+			t.Percent = new(int64(0))
+		}
 	}
 }
 
@@ -76,6 +79,12 @@ func (r *RevisionSpec) setDefaults(st *settings.Settings, parent *metav1.ObjectM
 			defaultReadiness(c)
 		}
 		defaultProbe(c.ReadinessProbe)
+		for _, p := range []*corev1.Probe{c.ReadinessProbe, c.LivenessProbe, c.StartupProbe} {
+			if p != nil && p.GRPC != nil && p.GRPC.Service == nil {
+				p.GRPC.Service = new("")
+			}
+		}
+		defaultMounts(c.VolumeMounts, r.Volumes)
 	}
 	r.secure(st.Features.SecurePodDefaults())
 }
@@ -163,6 +172,19 @@ func defaultProbe(p *corev1.Probe) {
 		}
 		if p.TimeoutSeconds == 0 {
 			p.TimeoutSeconds = 1
+		}
+	}
+}
+
+// defaultMounts says of volumes that nobody can write to that they are read-only, as a
+// pod has them anyway.
+func defaultMounts(mounts []corev1.VolumeMount, volumes []corev1.Volume) {
+	for i := range mounts {
+		for j := range volumes {
+			v := &volumes[j]
+			if v.Name == mounts[i].Name && (v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil || v.Image != nil) {
+				mounts[i].ReadOnly = true
+			}
 		}
 	}
 }

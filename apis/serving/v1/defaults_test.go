@@ -110,3 +110,27 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v", r.Spec)
 	}
 }
+
+func TestDefaultsOfTargetsProbesAndMounts(t *testing.T) {
+	s := &v1.Service{}
+	s.Spec.Traffic = []v1.TrafficTarget{{Percent: new(int64(100))}, {RevisionName: "a-1", Tag: "a"}}
+	s.Spec.Template.Spec.Volumes = []corev1.Volume{
+		{Name: "map", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
+		{Name: "dir", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+	}
+	s.Spec.Template.Spec.Containers = []corev1.Container{{
+		Image: "a", LivenessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{}}},
+		VolumeMounts: []corev1.VolumeMount{{Name: "map", MountPath: "/m"}, {Name: "dir", MountPath: "/d"}},
+	}}
+	s.SetDefaults(settings.Default())
+	if tag := s.Spec.Traffic[1]; tag.Percent == nil || *tag.Percent != 0 || *tag.LatestRevision {
+		t.Errorf("a target with a tag alone: %+v", tag)
+	}
+	c := s.Spec.Template.Spec.Containers[0]
+	if c.LivenessProbe.GRPC.Service == nil {
+		t.Error("a gRPC probe without a service has none")
+	}
+	if !c.VolumeMounts[0].ReadOnly || c.VolumeMounts[1].ReadOnly {
+		t.Errorf("mounts of a ConfigMap and an empty folder: %+v", c.VolumeMounts)
+	}
+}

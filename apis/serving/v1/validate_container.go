@@ -51,7 +51,7 @@ func validateEnv(c *corev1.Container, serves bool, at *field.Path) field.ErrorLi
 		case slices.Contains(reservedEnv(), e.Name) && (e.Name != "PORT" || serves):
 			errs = append(errs, field.Forbidden(env.Child("name"), fmt.Sprintf("%s is set by Ebb", e.Name)))
 		default:
-			for _, wrong := range validation.IsEnvVarName(e.Name) {
+			for _, wrong := range validation.IsRelaxedEnvVarName(e.Name) {
 				errs = append(errs, field.Invalid(env.Child("name"), e.Name, wrong))
 			}
 		}

@@ -2,6 +2,7 @@ package v1
 
 import (
 	"fmt"
+	"math"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -90,13 +91,10 @@ func (r *RevisionSpec) validateLimits(d *settings.Defaults, path *field.Path) fi
 			errs = append(errs, field.Invalid(path.Child(name), *v, fmt.Sprintf("must be 0..%d, %s", most, what)))
 		}
 	}
-	timeout := d.TimeoutSeconds
-	if r.TimeoutSeconds != nil && *r.TimeoutSeconds > 0 {
-		timeout = *r.TimeoutSeconds
-	}
 	seconds("timeoutSeconds", r.TimeoutSeconds, d.MaxTimeoutSeconds, "the most that config-defaults allows")
-	seconds("responseStartTimeoutSeconds", r.ResponseStartTimeoutSeconds, timeout, "the timeoutSeconds")
-	seconds("idleTimeoutSeconds", r.IdleTimeoutSeconds, timeout, "the timeoutSeconds")
+	// Above timeoutSeconds these two never come, which is no error.
+	seconds("responseStartTimeoutSeconds", r.ResponseStartTimeoutSeconds, math.MaxInt32, "seconds")
+	seconds("idleTimeoutSeconds", r.IdleTimeoutSeconds, math.MaxInt32, "seconds")
 	if c := r.ContainerConcurrency; c != nil {
 		lowest := int64(0)
 		if !d.AllowContainerConcurrencyZero {
