@@ -86,6 +86,14 @@ const (
 	HTTPProtocolAnnotation = "networking.knative.dev/http-protocol"
 )
 
+// Headers of tag-header-based routing.
+const (
+	// TagHeader picks a tag of a Route.
+	TagHeader = "knative-serving-tag"
+	// DefaultRouteHeader is set to "true" where no tag was picked.
+	DefaultRouteHeader = "knative-serving-default-route"
+)
+
 // Annotations of Ebb.
 const (
 	// PortAnnotation on a pod is the port (decimal) on which its user container listens,
@@ -102,6 +110,9 @@ const (
 	// RetryAnnotation on a Route or Service: RetryIdempotent retries resets for every
 	// method that HTTP calls idempotent, not only for GET, HEAD and OPTIONS.
 	RetryAnnotation = EbbGroupName + "/retry"
+	// CertificatesAnnotation in a Route's status says, as a JSON object, in which Secret of
+	// its namespace the certificate of each of its external hosts is, once it is there.
+	CertificatesAnnotation = EbbGroupName + "/certificates"
 	// RetryIdempotent is the value of RetryAnnotation.
 	RetryIdempotent = "idempotent"
 )

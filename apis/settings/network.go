@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"ebb.dev/ebb/apis/serving"
 )
 
 // Values of Network.HTTPProtocol and Network.ExternalDomainTLS.
@@ -37,6 +39,8 @@ type Network struct {
 	DefaultExternalScheme string
 	// ExternalPort is the port in external URLs, "" for the scheme's own.
 	ExternalPort string
+	// ExternalHTTPSPort is the port in external https URLs, 0 for the scheme's own.
+	ExternalHTTPSPort uint16
 	// RolloutDuration is how long a Route takes to its new latest Revision; 0 is at once.
 	RolloutDuration time.Duration
 	// AutocreateClusterDomainClaims lets a DomainMapping claim its domain itself.
@@ -62,11 +66,10 @@ func parseNetwork(p *parser) Network {
 	p.oneOf("http-protocol", &n.HTTPProtocol, []string{Enabled, Redirected}, "httpProtocol")
 	p.oneOf("default-external-scheme", &n.DefaultExternalScheme, []string{"http", "https"}, "defaultExternalScheme")
 	p.text("external-port", &n.ExternalPort)
-	if n.ExternalPort != "" {
-		if port, err := strconv.ParseUint(n.ExternalPort, 10, 16); err != nil || port == 0 || strconv.FormatUint(port, 10) != n.ExternalPort {
-			p.bad("external-port", "%q is not a port 1..65535", n.ExternalPort)
-		}
-	}
+	p.port("external-port", n.ExternalPort)
+	httpsPort := ""
+	p.text("external-https-port", &httpsPort)
+	n.ExternalHTTPSPort = p.port("external-https-port", httpsPort)
 	p.duration("rollout-duration", &n.RolloutDuration, 0, 30*24*time.Hour, "rolloutDuration")
 	if n.RolloutDuration%time.Second != 0 {
 		p.bad("rollout-duration", "%s is not whole seconds", n.RolloutDuration)
@@ -97,6 +100,18 @@ func parseNetwork(p *parser) Network {
 		"internal-encryption", "dataplane-trust", "controlplane-trust", "cluster-local-domain-tls", "system-internal-tls",
 		"enable-virtual-host-proxying", "istio.sidecar.includeOutboundIPRanges", "domain-claims")
 	return n
+}
+
+// port checks the text of a port; 0 where there is none.
+func (p *parser) port(key, text string) uint16 {
+	if text == "" {
+		return 0
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 || strconv.FormatUint(port, 10) != text {
+		p.bad(key, "%q is not a port 1..65535", text)
+	}
+	return uint16(port)
 }
 
 // RouteName is what a Route's host name is made from.
@@ -199,4 +214,31 @@ func (s *Settings) URL(host string) string {
 		host = net.JoinHostPort(host, s.Network.ExternalPort)
 	}
 	return s.Network.DefaultExternalScheme + "://" + host
+}
+
+// SecureURL returns the https URL of an external host, as clients write it.
+func (s *Settings) SecureURL(host string) string {
+	if port := s.Network.ExternalHTTPSPort; port != 0 {
+		host = net.JoinHostPort(host, strconv.Itoa(int(port)))
+	}
+	return "https://" + host
+}
+
+// PlainURL returns the http URL of an external host, as clients write it.
+func (s *Settings) PlainURL(host string) string {
+	if s.Network.ExternalPort != "" {
+		host = net.JoinHostPort(host, s.Network.ExternalPort)
+	}
+	return "http://" + host
+}
+
+// Redirects says whether http requests to a host with a certificate are sent to https,
+// by the annotations of the object that the host belongs to, else by config-network.
+func (s *Settings) Redirects(annotations map[string]string) bool {
+	for _, key := range serving.HTTPProtocolAnnotations() {
+		if v, ok := annotations[key]; ok {
+			return strings.EqualFold(v, Redirected)
+		}
+	}
+	return s.Network.HTTPProtocol == Redirected
 }

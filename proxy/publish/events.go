@@ -6,24 +6,25 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-
-	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
-// events hands on the names of Routes to a reader that may be slow: a name that is
-// waiting is not added again, so what waits is bounded by the number of Routes and
+// events hands on the names of objects of one kind to a reader that may be slow: a name that is
+// waiting is not added again, so what waits is bounded by the number of objects and
 // adding never blocks.
 type events struct {
-	out chan event.GenericEvent
+	out  chan event.GenericEvent
+	make func(metav1.ObjectMeta) client.Object
 
 	mu      sync.Mutex
 	waiting map[types.NamespacedName]bool
 	wake    chan struct{}
 }
 
-func newEvents() *events {
+func newEvents(object func(metav1.ObjectMeta) client.Object) *events {
 	return &events{
+		make:    object,
 		out:     make(chan event.GenericEvent),
 		waiting: map[types.NamespacedName]bool{},
 		wake:    make(chan struct{}, 1),
@@ -52,11 +53,11 @@ func (e *events) run(ctx context.Context) {
 		e.waiting = map[types.NamespacedName]bool{}
 		e.mu.Unlock()
 		for name := range batch {
-			route := &v1.Route{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+			object := e.make(metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name})
 			select {
 			case <-ctx.Done():
 				return
-			case e.out <- event.GenericEvent{Object: route}:
+			case e.out <- event.GenericEvent{Object: object}:
 			}
 		}
 	}

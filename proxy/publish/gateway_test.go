@@ -144,6 +144,16 @@ func (g *gateway) all(typeURL string) []string {
 	return names
 }
 
+// resource is what the gateway has under a name, as printed; nil when it has nothing.
+func (g *gateway) resource(typeURL, name string) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r := g.has[xds.Key{Type: typeURL, Name: name}]; r != nil {
+		return r.Resource.Value
+	}
+	return nil
+}
+
 // endpoints of a cluster by priority: "address status".
 func (g *gateway) endpoints(cluster string) (byPriority [2][]string) {
 	g.mu.Lock()

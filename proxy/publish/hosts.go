@@ -4,34 +4,36 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/translate"
 )
 
-// claim is one Route's wish to serve a host.
+// claim is one object's wish to serve a host.
 type claim struct {
-	route   types.NamespacedName
+	owner   ir.Owner
 	created time.Time
 	uid     types.UID
 }
 
-// hosts are all claims by host, the oldest Route's first: that one serves it, and the others
-// do not. Two scopes with one key would be rejected by every gateway, and the older Route's
+// hosts are all claims by host, the oldest object's first: that one serves it, and the others
+// do not. Two scopes with one key would be rejected by every gateway, and the older one's
 // users would find the newer one's service behind their host.
 type hosts map[ir.Domain][]claim
 
-func (h hosts) holder(d ir.Domain) types.NamespacedName { return h[d][0].route }
+func (h hosts) holder(d ir.Domain) ir.Owner { return h[d][0].owner }
 
-// change makes now what c.route claims instead of before. It returns whose share changed
-// with it: those who got or lost a host in which c.route is, or was, a rival.
-func (h hosts) change(c claim, before, now []ir.Domain) (others []types.NamespacedName) {
+// change makes now what c.owner claims instead of before. It returns whose share changed
+// with it: those who got or lost a host in which c.owner is, or was, a rival.
+func (h hosts) change(c claim, before, now []ir.Domain) (others []ir.Owner) {
 	changed := func(d ir.Domain) {
 		for _, rival := range h[d] {
-			if rival.route != c.route && !slices.Contains(others, rival.route) {
-				others = append(others, rival.route)
+			if rival.owner != c.owner && !slices.Contains(others, rival.owner) {
+				others = append(others, rival.owner)
 			}
 		}
 	}
@@ -40,7 +42,7 @@ func (h hosts) change(c claim, before, now []ir.Domain) (others []types.Namespac
 			continue
 		}
 		claims := h[d]
-		i := slices.IndexFunc(claims, func(o claim) bool { return o.route == c.route })
+		i := slices.IndexFunc(claims, func(o claim) bool { return o.owner == c.owner })
 		if i < 0 {
 			continue
 		}
@@ -56,7 +58,7 @@ func (h hosts) change(c claim, before, now []ir.Domain) (others []types.Namespac
 	}
 	for _, d := range now {
 		claims := h[d]
-		if slices.ContainsFunc(claims, func(o claim) bool { return o.route == c.route }) {
+		if slices.ContainsFunc(claims, func(o claim) bool { return o.owner == c.owner }) {
 			continue
 		}
 		i, _ := slices.BinarySearchFunc(claims, c, older)
@@ -72,8 +74,8 @@ func older(a, b claim) int {
 	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.uid, b.uid))
 }
 
-// share is the part of a Route that it serves: without the hosts of older Routes.
-func (h hosts) share(name types.NamespacedName, whole ir.Route) (share ir.Route, lost []ir.Domain) {
+// share is the part of an object that it serves: without the hosts of older ones.
+func (h hosts) share(name ir.Owner, whole ir.Route) (share ir.Route, lost []ir.Domain) {
 	share = whole
 	share.Hosts = make([]ir.VirtualHost, 0, len(whole.Hosts))
 	taken := make(map[ir.Domain]bool, len(whole.Hosts)*4)
@@ -96,7 +98,7 @@ func (h hosts) share(name types.NamespacedName, whole ir.Route) (share ir.Route,
 	return share, lost
 }
 
-// explain says, for the Route that did not get them, who serves its hosts.
+// explain says, for the one that did not get them, who serves its hosts.
 func (h hosts) explain(lost []ir.Domain) []string {
 	texts := make([]string, 0, len(lost))
 	for _, d := range lost {
@@ -104,9 +106,18 @@ func (h hosts) explain(lost []ir.Domain) []string {
 		if d.Audience == ir.Internal {
 			where = " inside the cluster"
 		}
-		texts = append(texts, fmt.Sprintf("host %s%s is served by route %s, which is older: rename this one or change its domain", d.Host, where, h.holder(d)))
+		texts = append(texts, fmt.Sprintf("host %s%s is served by %s, which is older: rename this one or change its domain", d.Host, where, inWords(h.holder(d))))
 	}
 	return texts
+}
+
+// inWords names an object for a person: route default/hello.
+func inWords(owner ir.Owner) string {
+	kind, name, _ := strings.Cut(string(owner), "/")
+	if kind == translate.RouteKind {
+		kind = "route"
+	}
+	return kind + " " + name
 }
 
 func domains(r ir.Route) []ir.Domain {

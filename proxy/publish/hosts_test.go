@@ -21,14 +21,14 @@ func TestHosts(t *testing.T) {
 		shares := map[string]string{}
 		claimOf := func(name string) claim {
 			// Two of each age: the UID decides between them.
-			return claim{route: types.NamespacedName{Name: name}, created: time.Unix(int64(name[0]-'a')/2, 0), uid: types.UID(name)}
+			return claim{owner: ir.Owner(name), created: time.Unix(int64(name[0]-'a')/2, 0), uid: types.UID(name)}
 		}
 		shareOf := func(name string) string {
 			whole := ir.Route{}
 			for _, d := range wants[name] {
 				whole.Hosts = append(whole.Hosts, ir.VirtualHost{Name: d.Host, Domains: []ir.Domain{d}})
 			}
-			share, lost := h.share(types.NamespacedName{Name: name}, whole)
+			share, lost := h.share(ir.Owner(name), whole)
 			return fmt.Sprint(domains(share), lost)
 		}
 		for range rapid.IntRange(1, 30).Draw(t, "changes") {
@@ -40,7 +40,7 @@ func TestHosts(t *testing.T) {
 			others := h.change(claimOf(name), wants[name], now)
 			wants[name] = now
 			for n := range wants {
-				told := n == name || slices.Contains(others, types.NamespacedName{Name: n})
+				told := n == name || slices.Contains(others, ir.Owner(n))
 				if s := shareOf(n); s != shares[n] {
 					if shares[n] = s; !told {
 						t.Fatalf("%s was not told that its share is %s", n, s)
@@ -55,7 +55,7 @@ func TestHosts(t *testing.T) {
 						oldest = n
 					}
 				}
-				if (oldest == "") != (len(h[d]) == 0) || oldest != "" && h.holder(d).Name != oldest {
+				if (oldest == "") != (len(h[d]) == 0) || oldest != "" && string(h.holder(d)) != oldest {
 					t.Fatalf("host %d is %q's, and %v", i, oldest, h[d])
 				}
 			}

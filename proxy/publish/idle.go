@@ -14,14 +14,14 @@ func (p *Publisher) onSubscribe(typeURL, name string, on bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	entry := p.routes[p.byRoute[name]]
+	entry := p.served[p.byRoute[name]]
 	if entry == nil {
 		return
 	}
 	if entry.loaded = on; on {
 		entry.used = time.Now()
 	}
-	p.events.add(p.byRoute[name])
+	p.changed(entry.owner)
 }
 
 // Used notes that a revision's cluster had a request.
@@ -32,6 +32,11 @@ func (p *Publisher) Used(cluster string) {
 	for route := range p.byRevision[p.byCluster[cluster]] {
 		if entry := p.routes[route]; entry != nil {
 			entry.used = now
+		}
+		for mapping := range p.byTarget[route] {
+			if entry := p.mappings[mapping]; entry != nil {
+				entry.used = now
+			}
 		}
 	}
 }
@@ -45,12 +50,12 @@ func (p *Publisher) takeBackIdle(now time.Time) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name, entry := range p.routes {
+	for owner, entry := range p.served {
 		if !entry.loaded || now.Sub(entry.used) < p.opts.IdleAfter {
 			continue
 		}
 		if n := p.server.TakeBack(xds.Key{Type: xds.RouteType, Name: entry.route.Name}); n > 0 {
-			p.opts.Logger.Info("configuration taken back, the route is idle", "route", name, "gateways", n)
+			p.opts.Logger.Info("configuration taken back, it is idle", "object", owner, "gateways", n)
 		}
 	}
 }

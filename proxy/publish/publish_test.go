@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/publish"
@@ -52,7 +54,7 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	if err := v1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := client.New(config, client.Options{Scheme: scheme})
@@ -70,8 +72,9 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 	w := &world{t: t, Client: c, namespace: namespace.Name, tracked: map[string]bool{}}
 	w.publisher, err = publish.New(publish.Options{
 		Cache:      objects,
+		Live:       c,
 		Settings:   settings.NewStore(),
-		Listeners:  translate.Listeners(netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:8081")),
+		Listeners:  translate.Listeners(netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:8443"), netip.MustParseAddrPort("127.0.0.1:8081")),
 		Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("10.9.9.9:8012")}},
 		Track: func(cluster string, on bool) {
 			w.mu.Lock()
@@ -107,6 +110,7 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 			case <-ctx.Done():
 				return
 			case <-w.publisher.Changes():
+			case <-w.publisher.MappingChanges():
 			}
 		}
 	})
@@ -191,6 +195,8 @@ func TestOnKubernetes(t *testing.T) {
 		{"RejectionIsShown", testRejectionIsShown},
 		{"IdleConfigurationIsTakenBack", testIdleConfigurationIsTakenBack},
 		{"OneHostIsForTheOlderRoute", testOneHostIsForTheOlderRoute},
+		{"DomainMapping", testDomainMapping},
+		{"Certificates", testCertificates},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, config) })
 	}
@@ -204,7 +210,7 @@ func testPublish(t *testing.T, config *rest.Config) {
 
 	// The scopes are everybody's; what is behind them is sent when it is asked for.
 	g.wait("scopes", func() bool { return len(g.names(xds.ScopeType)) == 4 })
-	if got := g.names(xds.ListenerType); !slices.Equal(got, []string{"external", "internal"}) {
+	if got := g.names(xds.ListenerType); !slices.Equal(got, []string{"external", "external-https", "internal"}) {
 		t.Errorf("listeners: %v", got)
 	}
 	if got := g.names(xds.ClusterType); len(got) != 0 {

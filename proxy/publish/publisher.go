@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -18,15 +20,17 @@ import (
 
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/xds"
 )
 
-// Options are what a [Publisher] works with. All but Track, IdleAfter and Logger are required.
+// Options are what a [Publisher] works with. All but Live, Track, IdleAfter, Grace and Logger are required.
 type Options struct {
-	Cache      cache.Cache // Routes, Revisions and pods are read from it; it need not be started yet
+	Cache      cache.Cache   // Routes, Revisions and pods are read from it; it need not be started yet
+	Live       client.Reader // the API server itself; required where a listener has TLS, to read the Secrets in use
 	Settings   *settings.Store
 	XDS        xds.Options   // OnState and OnSubscribe are set by the Publisher
 	Listeners  []ir.Listener // what every gateway listens on
@@ -50,6 +54,8 @@ type kind uint8
 const (
 	routeKey kind = iota
 	revisionKey
+	mappingKey
+	secretKey
 )
 
 type key struct {
@@ -63,7 +69,9 @@ type Publisher struct {
 	opts   Options
 	server *xds.Server
 	queue  workqueue.TypedInterface[key]
-	events *events
+	events *events // of Routes
+	// mappingEvents are those of DomainMappings.
+	mappingEvents *events
 
 	mu         sync.Mutex // held while one key is translated; never across I/O
 	routes     map[types.NamespacedName]*routeEntry
@@ -71,8 +79,12 @@ type Publisher struct {
 	draining   map[types.NamespacedName]map[string]bool // pods by name
 	byRevision map[types.NamespacedName]map[types.NamespacedName]bool
 	byCluster  map[string]types.NamespacedName
-	byRoute    map[string]types.NamespacedName // by the route configuration's name
+	byRoute    map[string]ir.Owner // by the route configuration's name
 	hosts      hosts
+	served     map[ir.Owner]*served // all Routes and DomainMappings
+	mappings   map[types.NamespacedName]*mappingEntry
+	byTarget   map[types.NamespacedName]map[types.NamespacedName]bool // DomainMappings by the Route they lead to
+	secrets    map[types.NamespacedName]*secretEntry                  // those in use
 
 	unsettled time.Time // when a gateway came or went last; zero once the time of grace is over
 	opened    bool      // the world was complete once
@@ -82,6 +94,9 @@ type Publisher struct {
 func New(opts Options) (*Publisher, error) {
 	if len(opts.Activators) == 0 {
 		return nil, errors.New("publish: no activator is given, so a revision without pods could not be reached")
+	}
+	if opts.Live == nil && slices.ContainsFunc(opts.Listeners, func(l ir.Listener) bool { return l.TLS }) {
+		return nil, errors.New("publish: a listener has TLS, and Options.Live, which reads certificates, is not given")
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
@@ -93,17 +108,22 @@ func New(opts Options) (*Publisher, error) {
 		opts.Grace = 10 * time.Second
 	}
 	p := &Publisher{
-		opts:       opts,
-		queue:      workqueue.NewTyped[key](),
-		events:     newEvents(),
-		routes:     map[types.NamespacedName]*routeEntry{},
-		revisions:  map[types.NamespacedName]*revisionEntry{},
-		draining:   map[types.NamespacedName]map[string]bool{},
-		byRevision: map[types.NamespacedName]map[types.NamespacedName]bool{},
-		byCluster:  map[string]types.NamespacedName{},
-		byRoute:    map[string]types.NamespacedName{},
-		hosts:      hosts{},
-		unsettled:  time.Now(),
+		opts:          opts,
+		queue:         workqueue.NewTyped[key](),
+		events:        newEvents(func(m metav1.ObjectMeta) client.Object { return &v1.Route{ObjectMeta: m} }),
+		mappingEvents: newEvents(func(m metav1.ObjectMeta) client.Object { return &v1beta1.DomainMapping{ObjectMeta: m} }),
+		routes:        map[types.NamespacedName]*routeEntry{},
+		revisions:     map[types.NamespacedName]*revisionEntry{},
+		draining:      map[types.NamespacedName]map[string]bool{},
+		byRevision:    map[types.NamespacedName]map[types.NamespacedName]bool{},
+		byCluster:     map[string]types.NamespacedName{},
+		byRoute:       map[string]ir.Owner{},
+		served:        map[ir.Owner]*served{},
+		mappings:      map[types.NamespacedName]*mappingEntry{},
+		byTarget:      map[types.NamespacedName]map[types.NamespacedName]bool{},
+		secrets:       map[types.NamespacedName]*secretEntry{},
+		hosts:         hosts{},
+		unsettled:     time.Now(),
 	}
 	p.opts.Activators = behindHolds(opts.Activators)
 	opts.XDS.OnState = p.onState
@@ -118,6 +138,9 @@ func (p *Publisher) Server() *xds.Server { return p.server }
 
 // Changes delivers a Route whenever what [Publisher.RouteState] says of it may have changed.
 func (p *Publisher) Changes() <-chan event.GenericEvent { return p.events.out }
+
+// MappingChanges is Changes for DomainMappings and [Publisher.MappingState].
+func (p *Publisher) MappingChanges() <-chan event.GenericEvent { return p.mappingEvents.out }
 
 // NeedLeaderElection is true: the leader serves the configuration.
 func (p *Publisher) NeedLeaderElection() bool { return true }
@@ -139,16 +162,21 @@ func (p *Publisher) Index(ctx context.Context) error {
 func (p *Publisher) Start(ctx context.Context) error {
 	defer p.queue.ShutDown()
 	go p.events.run(ctx)
+	go p.mappingEvents.run(ctx)
 
 	if err := errors.Join(p.publishHolds(), p.publishListeners()); err != nil {
 		return err
 	}
 	handles := map[client.Object]toolscache.ResourceEventHandler{
-		&v1.Route{}:         handler(func(o client.Object) { p.queue.Add(key{routeKey, client.ObjectKeyFromObject(o)}) }),
-		&v1.Revision{}:      handler(func(o client.Object) { p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(o)}) }),
-		&corev1.Pod{}:       handler(p.podChanged),
-		&v1.Service{}:       p.scalingChanged(serving.ServiceLabel),
-		&v1.Configuration{}: p.scalingChanged(serving.ConfigurationLabel),
+		&v1.Route{}:              handler(func(o client.Object) { p.queue.Add(key{routeKey, client.ObjectKeyFromObject(o)}) }),
+		&v1.Revision{}:           handler(func(o client.Object) { p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(o)}) }),
+		&corev1.Pod{}:            handler(p.podChanged),
+		&v1.Service{}:            p.scalingChanged(serving.ServiceLabel),
+		&v1.Configuration{}:      p.scalingChanged(serving.ConfigurationLabel),
+		&v1beta1.DomainMapping{}: handler(func(o client.Object) { p.queue.Add(key{mappingKey, client.ObjectKeyFromObject(o)}) }),
+	}
+	if p.TLS() {
+		handles[secretMetadata()] = handler(p.secretChanged)
 	}
 	for object, handle := range handles {
 		informer, err := p.opts.Cache.GetInformer(ctx, object)
@@ -174,7 +202,7 @@ func (p *Publisher) Start(ctx context.Context) error {
 	p.opened = true
 	p.mu.Unlock()
 	p.server.Open()
-	p.opts.Logger.Info("configuration is complete", "routes", len(p.routes), "revisions", len(p.revisions))
+	p.opts.Logger.Info("configuration is complete", "routes", len(p.routes), "mappings", len(p.mappings), "revisions", len(p.revisions))
 
 	go p.follow(ctx)
 	go func() { <-ctx.Done(); p.queue.ShutDown() }()
@@ -217,6 +245,9 @@ func (p *Publisher) requeueAll() {
 	for name := range p.routes {
 		p.queue.Add(key{routeKey, name})
 	}
+	for name := range p.mappings {
+		p.queue.Add(key{mappingKey, name})
+	}
 }
 
 // next translates one key; false when the queue is shut down.
@@ -231,6 +262,10 @@ func (p *Publisher) next() bool {
 		p.publishRoute(k.name)
 	case revisionKey:
 		p.publishRevision(k.name)
+	case mappingKey:
+		p.publishMapping(k.name)
+	case secretKey:
+		p.publishSecret(k.name)
 	}
 	return true
 }

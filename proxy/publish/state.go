@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/translate"
 )
 
@@ -31,21 +31,37 @@ func (p *Publisher) RouteState(namespace, name string) (connected, pending int, 
 		p.mu.Unlock()
 		return 1, 1, nil
 	}
-	problem := entry.problem
-	lost := p.hosts.explain(entry.lost)
-	owners := []string{string(entry.route.Owner)}
-	for _, r := range entry.revisions {
+	q := question{entry: &entry.served, problem: entry.problem, revisions: entry.revisions,
+		wasReady: current.Status.Conditions.Get(v1.RouteIngressReady).IsTrue(),
+		still:    func() bool { return p.routes[key] == entry && sameInput(entry.source, current) }}
+	return p.answer(q)
+}
+
+// question is what is asked about one object.
+type question struct {
+	entry     *served
+	problem   error
+	revisions []types.NamespacedName // that its traffic goes to
+	wasReady  bool
+	still     func() bool // what was asked about is still what is published
+}
+
+// answer is called with the lock held, and lets go of it.
+func (p *Publisher) answer(q question) (connected, pending int, rejected []string) {
+	lost := p.hosts.explain(q.entry.lost)
+	owners := []string{string(q.entry.owner)}
+	for _, r := range q.revisions {
 		owners = append(owners, string(translate.RevisionOwner(r.Namespace, r.Name)))
 	}
-	lenient := entry.settled && current.Status.Conditions.Get(v1.RouteIngressReady).IsTrue() && time.Since(p.unsettled) < p.opts.Grace
+	lenient := q.entry.settled && q.wasReady && time.Since(p.unsettled) < p.opts.Grace
 	p.mu.Unlock()
 
 	var missing *translate.MissingRevisionError
 	switch {
-	case errors.Is(problem, errNoTraffic), errors.As(problem, &missing):
+	case errors.Is(q.problem, errNoTraffic), errors.As(q.problem, &missing), errors.Is(q.problem, translate.ErrNotClaimed), errors.Is(q.problem, translate.ErrNoTarget):
 		return 1, 1, nil
-	case problem != nil:
-		return 1, 1, append(lost, problem.Error())
+	case q.problem != nil:
+		return 1, 1, append(lost, q.problem.Error())
 	}
 	rejected = lost
 	for _, owner := range owners {
@@ -61,8 +77,8 @@ func (p *Publisher) RouteState(namespace, name string) (connected, pending int, 
 	}
 	if connected > 0 && pending == 0 && len(rejected) == 0 {
 		p.mu.Lock()
-		if p.routes[key] == entry && sameInput(entry.source, current) {
-			entry.settled = true
+		if q.still() {
+			q.entry.settled = true
 		}
 		p.mu.Unlock()
 	}
@@ -78,20 +94,19 @@ func (p *Publisher) onState(owner string) {
 		p.unsettled = time.Now()
 		return
 	}
-	kind, namespaced, _ := strings.Cut(owner, "/")
-	namespace, name, _ := strings.Cut(namespaced, "/")
-	object := types.NamespacedName{Namespace: namespace, Name: name}
-	switch kind {
-	case translate.RouteKind:
-		p.events.add(object)
-	case translate.RevisionKind:
-		for route := range p.byRevision[object] {
-			p.events.add(route)
+	if kind, revision := parseOwner(ir.Owner(owner)); kind == translate.RevisionKind {
+		for route := range p.byRevision[revision] {
+			p.changed(translate.RouteOwner(route.Namespace, route.Name))
+			for mapping := range p.byTarget[route] {
+				p.changed(translate.DomainMappingOwner(mapping.Namespace, mapping.Name))
+			}
 		}
+		return
 	}
+	p.changed(ir.Owner(owner))
 }
 
-// settle ends the time of grace: from now on every Route says what is.
+// settle ends the time of grace: from now on every object says what is.
 func (p *Publisher) settle(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +114,7 @@ func (p *Publisher) settle(now time.Time) {
 		return
 	}
 	p.unsettled = time.Time{}
-	for name := range p.routes {
-		p.events.add(name)
+	for owner := range p.served {
+		p.changed(owner)
 	}
 }

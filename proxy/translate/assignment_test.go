@@ -145,7 +145,7 @@ func BenchmarkRoute(b *testing.B) {
 	lookup := func(string) *v1.Revision { return rev }
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := translate.Route(rt, lookup, current); err != nil {
+		if _, err := translate.Route(rt, lookup, func(string) bool { return false }, current); err != nil {
 			b.Fatal(err)
 		}
 	}

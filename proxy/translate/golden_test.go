@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/link"
@@ -28,6 +30,10 @@ type scene struct {
 	Pods       []*corev1.Pod                `json:"pods"`
 	Draining   []string                     `json:"draining"`
 	Activators []ir.Endpoint                `json:"activators"`
+	// DomainMappings lead to Routes of the scene.
+	DomainMappings []v1beta1.DomainMapping `json:"domainMappings"`
+	// Secure are the hosts that have a certificate.
+	Secure []string `json:"secure"`
 }
 
 // result is everything that translation makes of it.
@@ -35,6 +41,8 @@ type result struct {
 	Routes    []ir.Route       `json:"routes,omitempty"`
 	Errors    []string         `json:"errors,omitempty"`
 	Revisions []revisionResult `json:"revisions,omitempty"`
+
+	DomainMappings []ir.Route `json:"domainMappings,omitempty"`
 }
 
 type revisionResult struct {
@@ -66,8 +74,9 @@ func translateScene(t *testing.T, s scene) (result, error) {
 		}
 		return nil
 	}
+	secure := func(host string) bool { return slices.Contains(s.Secure, host) }
 	for i := range s.Routes {
-		route, err := translate.Route(&s.Routes[i], lookup, current)
+		route, err := translate.Route(&s.Routes[i], lookup, secure, current)
 		if err != nil {
 			var missing *translate.MissingRevisionError
 			text := err.Error()
@@ -78,6 +87,21 @@ func translateScene(t *testing.T, s scene) (result, error) {
 			continue
 		}
 		r.Routes = append(r.Routes, route)
+	}
+	for i := range s.DomainMappings {
+		m := &s.DomainMappings[i]
+		var target *ir.Route
+		for j := range r.Routes {
+			if r.Routes[j].Owner == translate.RouteOwner(translate.DomainMappingTarget(m).Namespace, translate.DomainMappingTarget(m).Name) {
+				target = &r.Routes[j]
+			}
+		}
+		route, err := translate.DomainMapping(m, target, secure, current)
+		if err != nil {
+			r.Errors = append(r.Errors, m.Name+": "+err.Error())
+			continue
+		}
+		r.DomainMappings = append(r.DomainMappings, route)
 	}
 	draining := func(pod string) bool {
 		for _, d := range s.Draining {
@@ -113,16 +137,17 @@ func encode(t *testing.T, assignment *link.Revision) json.RawMessage {
 }
 
 func TestListeners(t *testing.T) {
-	outside, inside := netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[::]:8081")
-	got := translate.Listeners(outside, inside)
+	outside, secure, inside := netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("0.0.0.0:443"), netip.MustParseAddrPort("[::]:8081")
+	got := translate.Listeners(outside, secure, inside)
 	want := []ir.Listener{
 		{Name: "external", Address: outside, Audience: ir.External},
+		{Name: "external-https", Address: secure, Audience: ir.External, TLS: true},
 		{Name: "internal", Address: inside, Audience: ir.Internal},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
-	if got := translate.Listeners(outside, netip.AddrPort{}); len(got) != 1 {
+	if got := translate.Listeners(outside, netip.AddrPort{}, netip.AddrPort{}); len(got) != 1 {
 		t.Errorf("without an internal address: %v", got)
 	}
 }

@@ -19,12 +19,13 @@ const clusterSuffix = ".svc.cluster.local"
 
 // Route translates the traffic in the Route's status, which is what is to be
 // served: the spec may ask for something that cannot be. lookup gives a Revision of the
-// Route's namespace, or nil.
+// Route's namespace, or nil. secure says which external hosts have a certificate.
 //
 // It returns a [*MissingRevisionError] when traffic goes to a Revision that lookup
 // does not know, and another error when the status makes no sense.
-func Route(rt *v1.Route, lookup func(name string) *v1.Revision, s *settings.Settings) (ir.Route, error) {
+func Route(rt *v1.Route, lookup func(name string) *v1.Revision, secure func(host string) bool, s *settings.Settings) (ir.Route, error) {
 	t := routeTranslation{route: rt, lookup: lookup, settings: s}
+	redirects := s.Redirects(rt.Annotations)
 	fail := func(err error) (ir.Route, error) { return ir.Route{}, err }
 
 	rule, err := t.mainRule()
@@ -35,7 +36,10 @@ func Route(rt *v1.Route, lookup func(name string) *v1.Revision, s *settings.Sett
 	if err != nil {
 		return fail(err)
 	}
-	hosts := []ir.VirtualHost{{Name: "main", Domains: domains, Rules: []ir.Rule{rule}}}
+	byHeader := s.Features.TagHeaderRouting()
+	var byTag []ir.Rule // of the main host, by header
+	main := ir.VirtualHost{Name: mainHost, Domains: domains}
+	var hosts []ir.VirtualHost
 	tags := map[string]bool{}
 	for i := range rt.Status.Traffic {
 		target := &rt.Status.Traffic[i]
@@ -51,18 +55,55 @@ func Route(rt *v1.Route, lookup func(name string) *v1.Revision, s *settings.Sett
 		if err != nil {
 			return fail(err)
 		}
+		tag := ir.Rule{Backends: backends}
+		if byHeader {
+			byTag = append(byTag, ir.Rule{Match: ir.Match{Headers: map[string]string{serving.TagHeader: target.Tag}}, Backends: tag.Backends})
+			// The pod sees the same whether the host or the header picked the tag.
+			tag.Headers = map[string]string{serving.TagHeader: target.Tag}
+		}
 		hosts = append(hosts, ir.VirtualHost{
 			Name:    "tag/" + target.Tag,
 			Domains: domains,
-			Rules:   []ir.Rule{{Backends: backends}},
+			Rules:   append(redirect(domains, redirects, secure, s), tag),
 		})
 	}
+	if byHeader {
+		rule.Headers = map[string]string{serving.DefaultRouteHeader: "true"}
+	}
+	main.Rules = append(append(redirect(main.Domains, redirects, secure, s), byTag...), rule)
+	hosts = append(hosts, main)
 	slices.SortFunc(hosts, func(a, b ir.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
 	return ir.Route{
 		Name:  RouteName(rt.Namespace, rt.Name, string(rt.UID)),
 		Owner: RouteOwner(rt.Namespace, rt.Name),
 		Hosts: hosts,
 	}, nil
+}
+
+// mainHost is the name of the virtual host that has the whole traffic of a Route.
+const mainHost = "main"
+
+// redirect is the rule that sends http requests from outside to https, if that is wanted
+// and all external hosts have a certificate.
+func redirect(domains []ir.Domain, wanted bool, secure func(host string) bool, s *settings.Settings) []ir.Rule {
+	if !wanted {
+		return nil
+	}
+	external := false
+	for _, d := range domains {
+		if d.Audience == ir.External {
+			if external = true; !secure(d.Host) {
+				return nil
+			}
+		}
+	}
+	if !external {
+		return nil
+	}
+	return []ir.Rule{{
+		Match:    ir.Match{Scheme: "http", Audience: ir.External},
+		Redirect: &ir.Redirect{HTTPS: true, Port: uint32(s.Network.ExternalHTTPSPort), Status: 301},
+	}}
 }
 
 // RouteName is the name of a Route's configuration: route/<namespace>/<name>/<uid>.

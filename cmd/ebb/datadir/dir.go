@@ -193,14 +193,15 @@ func removeAll(path string) error {
 
 // Running is what user commands must know of a platform that is up.
 type Running struct {
-	PID        int            `json:"pid"`
-	Kubeconfig string         `json:"kubeconfig"`
-	Gateway    string         `json:"gateway"`  // host:port of the external listener
-	Internal   string         `json:"internal"` // host:port of the in-cluster listener
-	Registry   string         `json:"registry"` // host:port
-	Controller string         `json:"controller"`
-	Activator  string         `json:"activator"`
-	Parts      map[string]int `json:"parts"` // process ids by name
+	PID          int            `json:"pid"`
+	Kubeconfig   string         `json:"kubeconfig"`
+	Gateway      string         `json:"gateway"`      // host:port of the external listener
+	GatewayHTTPS string         `json:"gatewayHTTPS"` // host:port for callers from outside, with TLS
+	Internal     string         `json:"internal"`     // host:port of the in-cluster listener
+	Registry     string         `json:"registry"`     // host:port
+	Controller   string         `json:"controller"`
+	Activator    string         `json:"activator"`
+	Parts        map[string]int `json:"parts"` // process ids by name
 }
 
 // WriteRunning replaces the record.

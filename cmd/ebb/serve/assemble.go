@@ -38,6 +38,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	})
 	publisher, err := publish.New(publish.Options{
 		Cache:      mgr.GetCache(),
+		Live:       mgr.GetAPIReader(),
 		Settings:   store,
 		XDS:        xds.Options{Missing: missing, Logger: log.With("part", "xds"), Metrics: metrics.Registry},
 		Listeners:  listeners,

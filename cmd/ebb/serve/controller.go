@@ -16,6 +16,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -28,8 +30,10 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"ebb.dev/ebb/apis/networking/v1alpha1"
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	settingscontroller "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/proxy/ir"
@@ -46,6 +50,7 @@ type controllerOptions struct {
 	activators                   []string
 	drainAddress, gatewayService string
 	httpListen, internalListen   string
+	httpsListen                  string
 	idleAfter                    time.Duration
 	leaderElect                  bool
 	verbose                      bool
@@ -76,6 +81,7 @@ func ControllerCommand() *cobra.Command {
 	f.StringVar(&o.drainAddress, "drain-address", "", "`HOST:PORT` where activators answer the preStop hooks of pods")
 	f.StringVar(&o.gatewayService, "gateway-service", "ebb-gateway-internal.ebb-system.svc.cluster.local", "DNS `NAME` of the gateways' in-cluster listener")
 	f.StringVar(&o.httpListen, "http-listen", "0.0.0.0:8080", "`ADDRESS` that gateways listen on for callers outside the cluster")
+	f.StringVar(&o.httpsListen, "https-listen", "0.0.0.0:8443", "`ADDRESS` that gateways listen on with TLS for callers outside the cluster; empty for none")
 	f.StringVar(&o.internalListen, "http-internal-listen", "0.0.0.0:8081", "`ADDRESS` that gateways listen on for callers inside the cluster")
 	f.DurationVar(&o.idleAfter, "configuration-idle", 10*time.Minute, "how long a route's configuration stays in the gateways after its last request; 0 for ever")
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "work only while holding the lease; off for a single replica")
@@ -102,7 +108,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		return err
 	}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
 	hooks, err := o.webhookServer()
@@ -148,7 +154,7 @@ func (o *controllerOptions) restConfig() (*rest.Config, error) {
 }
 
 // cacheOptions keep only what is used in memory: of all pods (and what scales them) those of revisions, of all
-// ConfigMaps the settings, and of every object no managed fields.
+// ConfigMaps the settings, of Secrets the metadata of those with a certificate, and of every object no managed fields.
 func cacheOptions(namespace string) cache.Options {
 	ofRevisions, err := labels.NewRequirement(serving.RevisionLabel, selection.Exists, nil)
 	if err != nil {
@@ -161,9 +167,19 @@ func cacheOptions(namespace string) cache.Options {
 			&corev1.Pod{}:                            {Label: selector, Transform: trimPod},
 			&appsv1.Deployment{}:                     {Label: selector},
 			&autoscalingv2.HorizontalPodAutoscaler{}: {Label: selector},
+			&corev1.Secret{}:                         {Field: fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS)), Transform: trimSecret},
 			&corev1.ConfigMap{}:                      {Namespaces: map[string]cache.Config{namespace: {}}},
 		},
 	}
+}
+
+// trimSecret leaves what tells one state of a Secret from another: only metadata is
+// watched, and whoever needs the content reads that one Secret.
+func trimSecret(o any) (any, error) {
+	if secret, ok := o.(*metav1.PartialObjectMetadata); ok {
+		secret.ManagedFields, secret.Annotations, secret.Labels, secret.OwnerReferences = nil, nil, nil, nil
+	}
+	return o, nil
 }
 
 // trimPod drops the parts of a pod that nobody here reads.
@@ -202,7 +218,13 @@ func (o *controllerOptions) listeners() ([]ir.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--http-internal-listen: %w", err)
 	}
-	return translate.Listeners(external, internal), nil
+	var secure netip.AddrPort
+	if o.httpsListen != "" {
+		if secure, err = netip.ParseAddrPort(o.httpsListen); err != nil {
+			return nil, fmt.Errorf("--https-listen: %w", err)
+		}
+	}
+	return translate.Listeners(external, secure, internal), nil
 }
 
 func parseActivators(addresses []string) ([]ir.Endpoint, error) {

@@ -111,7 +111,7 @@ func (p *Platform) welcome() {
 	running := p.Running()
 	p.progress.Line("the platform is ready")
 	p.progress.Print(`
-  Services:    http://NAME.NAMESPACE.localhost:%d
+  Services:    http://NAME.NAMESPACE.localhost:%d (hosts with a certificate also by https, on port %d)
   Kubeconfig:  export KUBECONFIG=%s
   Registry:    %s
   Logs:        %s
@@ -122,7 +122,7 @@ func (p *Platform) welcome() {
   ebb status                            the parts of the platform
 
 Ctrl-C ends it; services stay for the next start.
-`, p.ports["gateway"], running.Kubeconfig, running.Registry, p.dir.Path("logs"), p.isolation)
+`, p.ports["gateway"], p.ports["gateway-https"], running.Kubeconfig, running.Registry, p.dir.Path("logs"), p.isolation)
 }
 
 // EnvoyCommand is `ebb envoy`: it prints the path of an Envoy, fetched if need be.

@@ -66,7 +66,10 @@ func (l *layout) settings() []*corev1.ConfigMap {
 	}
 	return []*corev1.ConfigMap{
 		named("config-domain", map[string]string{"localhost": ""}), // names under localhost are loopback everywhere
-		named("config-network", map[string]string{"external-port": strconv.Itoa(l.ports["gateway"])}),
+		named("config-network", map[string]string{
+			"external-port": strconv.Itoa(l.ports["gateway"]), "external-https-port": strconv.Itoa(l.ports["gateway-https"]),
+			"autocreate-cluster-domain-claims": "true", // who has a machine to himself claims what he likes
+		}),
 		named("config-autoscaler", map[string]string{"allow-zero-initial-scale": "true"}),
 	}
 }

@@ -34,10 +34,10 @@ func portRequests(o Options) []datadir.PortRequest {
 		gateway,
 		{Name: "internal"}, {Name: "registry", Remember: true}, {Name: "apiserver"}, {Name: "etcd"}, {Name: "etcd-peer", Remember: true},
 		{Name: "kubelet"}, {Name: "xds"}, {Name: "webhook"}, {Name: "controller-metrics"}, {Name: "activator"},
-		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"},
+		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"}, {Name: "gateway-https", Host: o.Address},
 	}
 	if !o.ThrowAway { // numbers that people know, where they are free
-		requests[1].Prefer, requests[2].Prefer = 8081, 5000
+		requests[1].Prefer, requests[2].Prefer, requests[len(requests)-1].Prefer = 8081, 5000, 8443
 	}
 	return requests
 }
@@ -62,6 +62,10 @@ func (l *layout) at(port string) string {
 
 func (l *layout) external() string {
 	return net.JoinHostPort(l.options.Address, strconv.Itoa(l.ports["gateway"]))
+}
+
+func (l *layout) externalHTTPS() string {
+	return net.JoinHostPort(l.options.Address, strconv.Itoa(l.ports["gateway-https"]))
 }
 
 func (l *layout) spec(part, program string, ready func(context.Context) error, args ...string) supervise.Spec {
@@ -139,7 +143,7 @@ func (l *layout) controller() supervise.Spec {
 		"--xds-listen=" + l.at("xds"), "--tls-cert=" + p("mesh-controller.crt"), "--tls-key=" + p("mesh-controller.key"), "--tls-ca=" + p("mesh-ca.crt"),
 		"--webhook-listen=" + l.at("webhook"), "--webhook-cert=" + p("webhook.crt"), "--webhook-key=" + p("webhook.key"),
 		"--metrics-listen=" + l.at("controller-metrics"), "--activators=" + l.at("activator"), "--drain-address=" + l.at("activator-drain"),
-		"--http-listen=" + l.external(), "--http-internal-listen=" + l.at("internal"),
+		"--http-listen=" + l.external(), "--https-listen=" + l.externalHTTPS(), "--http-internal-listen=" + l.at("internal"),
 		"--gateway-service=ebb-gateway-internal." + systemNamespace + ".svc.cluster.local", "--leader-elect=false",
 	}
 	if l.options.Verbose {

@@ -247,12 +247,12 @@ func (p *Platform) Running() datadir.Running {
 	for name, child := range p.children {
 		parts[name] = child.PID()
 	}
-	gateway := p.external()
+	gateway, secure := p.external(), p.externalHTTPS()
 	if strings.HasPrefix(gateway, "0.0.0.0:") || strings.HasPrefix(gateway, "[::]:") {
-		gateway = p.at("gateway")
+		gateway, secure = p.at("gateway"), p.at("gateway-https")
 	}
 	return datadir.Running{
-		PID: os.Getpid(), Kubeconfig: p.dir.Kubeconfig(), Gateway: gateway, Internal: p.at("internal"), Registry: fmt.Sprintf("localhost:%d", p.ports["registry"]),
+		PID: os.Getpid(), Kubeconfig: p.dir.Kubeconfig(), Gateway: gateway, GatewayHTTPS: secure, Internal: p.at("internal"), Registry: fmt.Sprintf("localhost:%d", p.ports["registry"]),
 		Controller: p.at("controller-metrics"), Activator: p.at("activator-metrics"), Parts: parts,
 	}
 }
