@@ -113,6 +113,9 @@ const (
 	// CertificatesAnnotation in a Route's status says, as a JSON object, in which Secret of
 	// its namespace the certificate of each of its external hosts is, once it is there.
 	CertificatesAnnotation = EbbGroupName + "/certificates"
+	// AutocreatedLabel on a ClusterDomainClaim: "true" says that Ebb made it for a
+	// DomainMapping, and deletes it with that.
+	AutocreatedLabel = EbbGroupName + "/autocreated"
 	// RetryIdempotent is the value of RetryAnnotation.
 	RetryIdempotent = "idempotent"
 )

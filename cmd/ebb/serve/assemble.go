@@ -16,6 +16,7 @@ import (
 	"ebb.dev/ebb/autoscaler"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/controllers/configuration"
+	"ebb.dev/ebb/controllers/domainmapping"
 	"ebb.dev/ebb/controllers/gc"
 	"ebb.dev/ebb/controllers/hpa"
 	"ebb.dev/ebb/controllers/revision"
@@ -80,6 +81,9 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		},
 		func() error { return gc.Add(mgr, gc.Options{Settings: store}) },
 		func() error { return hpa.Add(mgr, hpa.Options{Settings: store}) },
+		func() error {
+			return domainmapping.Add(mgr, domainmapping.Options{Settings: store, Programmed: publisher})
+		},
 		func() error { return scaling.SetupWithManager(mgr) },
 		func() error { return mgr.Add(publisher) },
 	} {
