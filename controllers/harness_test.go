@@ -2,6 +2,7 @@ package controllers_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"strings"
@@ -30,10 +31,13 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
 
+	"ebb.dev/ebb/apis/networking/v1alpha1"
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/configuration"
+	"ebb.dev/ebb/controllers/domainmapping"
 	"ebb.dev/ebb/controllers/gc"
 	"ebb.dev/ebb/controllers/hpa"
 	"ebb.dev/ebb/controllers/revision"
@@ -66,7 +70,7 @@ func start(t *testing.T) *platform {
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	if err := v1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: scheme, Cache: ofRevisions(), Metrics: metricsserver.Options{BindAddress: "0"}})
@@ -74,7 +78,10 @@ func start(t *testing.T) *platform {
 		t.Fatal(err)
 	}
 	store := settings.NewStore()
-	p := &platform{store: store, gateways: &gateways{states: map[string]state{}, changes: make(chan event.GenericEvent, 100)}, registry: images(t)}
+	p := &platform{store: store, gateways: &gateways{
+		states: map[string]state{}, changes: make(chan event.GenericEvent, 100),
+		mappings: map[string]state{}, mappingChanges: make(chan event.GenericEvent, 100), certificates: map[string]certificateState{},
+	}, registry: images(t)}
 	for _, err := range []error{
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: store}),
 		service.Add(mgr, service.Options{}),
@@ -83,6 +90,7 @@ func start(t *testing.T) *platform {
 		hpa.Add(mgr, hpa.Options{Settings: store}),
 		revision.Add(mgr, revision.Options{Settings: store, DrainAddress: "10.0.0.9:8013"}),
 		route.Add(mgr, route.Options{Settings: store, Programmed: p.gateways}),
+		domainmapping.Add(mgr, domainmapping.Options{Settings: store, Programmed: p.gateways}),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -147,6 +155,11 @@ type gateways struct {
 	mu      sync.Mutex
 	states  map[string]state
 	changes chan event.GenericEvent
+
+	mappings       map[string]state
+	mappingChanges chan event.GenericEvent
+	certificates   map[string]certificateState
+	noTLS          bool
 }
 
 type state struct {

@@ -36,17 +36,18 @@ func TestControllers(t *testing.T) {
 		"what gateways say":                                           ingress,
 		"tags come and go":                                            tags,
 		"a target that is missing keeps the last good traffic":        lastGood,
-		"quota":                    quota,
-		"without a service":        alone,
-		"labels and annotations":   handedOn,
-		"a name of 63 characters":  longName,
-		"paused":                   paused,
-		"every field of a pod":     everything,
-		"what the server refuses":  refused,
-		"a registry that is down":  registryDown,
-		"an initial scale of zero": initialZero,
-		"a rollout, step by step":  rollout,
-		"a class that changes":     class,
+		"quota":                                            quota,
+		"without a service":                                alone,
+		"labels and annotations":                           handedOn,
+		"a name of 63 characters":                          longName,
+		"paused":                                           paused,
+		"every field of a pod":                             everything,
+		"what the server refuses":                          refused,
+		"a registry that is down":                          registryDown,
+		"an initial scale of zero":                         initialZero,
+		"a rollout, step by step":                          rollout,
+		"a class that changes":                             class,
+		"what a domain mapping says":                       domainMappings,
 		"a progress deadline in the middle of a rollout":   deadline,
 		"a rollout whose revision fails, then a newer one": rolloutFails,
 	}
@@ -59,6 +60,7 @@ func TestControllers(t *testing.T) {
 		}
 	})
 	// These write to objects of every namespace, so nothing else runs beside them.
+	t.Run("claims made for domain mappings", func(t *testing.T) { claimsMade(t, p) })
 	t.Run("settings that change, and bad ones", func(t *testing.T) { settingsChange(t, p, p.namespace(t)) })
 	t.Run("another domain", func(t *testing.T) { anotherDomain(t, p, p.namespace(t)) })
 	t.Run("revisions that nobody needs", func(t *testing.T) { collected(t, p, p.namespace(t)) })

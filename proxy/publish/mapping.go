@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
+	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/translate"
@@ -134,7 +135,7 @@ func sameMapping(a, b *v1beta1.DomainMapping) bool {
 	}
 	return a.UID == b.UID && equality.Semantic.DeepEqual(a.Spec, b.Spec) &&
 		equality.Semantic.DeepEqual(a.Annotations, b.Annotations) &&
-		equality.Semantic.DeepEqual(a.Status.Annotations, b.Status.Annotations) &&
+		a.Status.Annotations[serving.CertificatesAnnotation] == b.Status.Annotations[serving.CertificatesAnnotation] &&
 		is(a, v1beta1.DomainClaimed) == is(b, v1beta1.DomainClaimed) &&
 		is(a, v1beta1.ReferenceResolved) == is(b, v1beta1.ReferenceResolved)
 }

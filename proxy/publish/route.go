@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/proxy/translate"
 )
@@ -130,6 +131,6 @@ func sameInput(a, b *v1.Route) bool {
 		equality.Semantic.DeepEqual(a.Labels, b.Labels) &&
 		equality.Semantic.DeepEqual(a.Annotations, b.Annotations) &&
 		equality.Semantic.DeepEqual(a.Status.URL, b.Status.URL) &&
-		equality.Semantic.DeepEqual(a.Status.Annotations, b.Status.Annotations) &&
+		a.Status.Annotations[serving.CertificatesAnnotation] == b.Status.Annotations[serving.CertificatesAnnotation] &&
 		equality.Semantic.DeepEqual(a.Status.Traffic, b.Status.Traffic)
 }
