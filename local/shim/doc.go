@@ -10,6 +10,9 @@
 //	log, log.1  output, a line each: TIME stdout|stderr F|P TEXT
 //	exit.json   how it ended (written last, in one step)
 //
+// A further program enters a running container by two processes: `ebb-shim exec`, which
+// stays outside and gives its descriptors, and `ebb-shim inside`, which starts it.
+//
 // Here are the Spec and the other files' types, starting, watching, signalling
 // and adopting a shim (called by local/node), and the two halves that run inside
 // the ebb-shim binary (called by cmd/ebb-shim). Nothing but the standard library

@@ -29,19 +29,16 @@ func become(dir string) error {
 	if err := readJSON(dir, specFile, &spec); err != nil {
 		return err
 	}
+	if err := joinCgroups(spec); err != nil {
+		return err
+	}
 	iso := spec.Isolation
 	if iso.Mounts {
 		if err := enterRoot(dir, spec); err != nil {
 			return err
 		}
 	}
-	wd := spec.Dir
-	if wd == "" {
-		wd = "/"
-	}
-	if !iso.Mounts {
-		wd = filepath.Join(spec.Rootfs, wd)
-	}
+	wd := workingDir(spec)
 	if err := os.Chdir(wd); errors.Is(err, fs.ErrNotExist) && iso.Mounts && os.MkdirAll(wd, 0o755) == nil {
 		err = os.Chdir(wd)
 		if err != nil {
@@ -61,6 +58,25 @@ func become(dir string) error {
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	err = syscall.Exec(path, spec.Args, spec.Env)
 	return fmt.Errorf("exec %s: %w", path, err)
+}
+
+// workingDir is where the program begins. Without isolation that is under the image's files.
+func workingDir(spec Spec) string {
+	wd := filepath.Join("/", spec.Dir)
+	if !spec.Isolation.Mounts {
+		wd = filepath.Join(spec.Rootfs, wd)
+	}
+	return wd
+}
+
+// joinCgroups puts this process, and with it what it becomes, into the container's groups.
+func joinCgroups(spec Spec) error {
+	for _, f := range spec.Cgroups {
+		if err := os.WriteFile(f, []byte("0"), 0); err != nil {
+			return fmt.Errorf("join the container's cgroup: %w", err)
+		}
+	}
+	return nil
 }
 
 // lookUp finds the program as execvp does, in the container's own PATH. Without
@@ -131,10 +147,10 @@ func giveUpPrivileges(spec Spec) error {
 // setIDs changes user and group where the process may; an unprivileged one stays
 // who it is.
 func setIDs(spec Spec) error {
-	if os.Getuid() != 0 || spec.UID == 0 && spec.GID == 0 {
+	if os.Getuid() != 0 || spec.UID == 0 && spec.GID == 0 && len(spec.Groups) == 0 {
 		return nil
 	}
-	if err := syscall.Setgroups([]int{spec.GID}); err != nil {
+	if err := syscall.Setgroups(append([]int{spec.GID}, spec.Groups...)); err != nil {
 		return fmt.Errorf("set groups: %w", err)
 	}
 	if err := syscall.Setgid(spec.GID); err != nil {

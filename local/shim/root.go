@@ -27,6 +27,12 @@ func enterRoot(dir string, spec Spec) error {
 			return err
 		}
 	}
+	// Now that the mount points are there.
+	if !spec.Isolation.Overlay || spec.ReadOnly {
+		if err := unix.MountSetattr(-1, root, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			return fmt.Errorf("read-only root: %w", err)
+		}
+	}
 	if err := os.Chdir(root); err != nil {
 		return err
 	}
@@ -49,7 +55,7 @@ func mountRoot(dir string, spec Spec) (string, error) {
 		if err := unix.Mount(spec.Rootfs, root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 			return "", fmt.Errorf("bind %s: %w", spec.Rootfs, err)
 		}
-		return root, nil // made read-only at the end, when the mount points are there
+		return root, nil // made read-only at the end
 	}
 	for _, d := range []string{upperDir, workDir} {
 		if err := os.MkdirAll(at(dir, d), 0o755); err != nil {
@@ -104,7 +110,7 @@ func mountSystem(root string, spec Spec) error {
 			}
 		}
 	}
-	return unix.MountSetattr(-1, root, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	return nil
 }
 
 func mountDevices(dev string) error {

@@ -112,6 +112,18 @@ func launch(dir string, spec Spec) (cmd *exec.Cmd, failed *os.File, output [2]*o
 	defer w.Close()
 	cmd = exec.Command("/proc/self/exe", "init", dir)
 	cmd.ExtraFiles = []*os.File{w}
+	if spec.Stdin {
+		if err := unix.Mkfifo(at(dir, StdinFile), 0o600); err != nil {
+			return nil, nil, output, fmt.Errorf("input: %w", err)
+		}
+		// Open for both, so that it does not end when a writer goes.
+		in, err := os.OpenFile(at(dir, StdinFile), os.O_RDWR, 0)
+		if err != nil {
+			return nil, nil, output, fmt.Errorf("input: %w", err)
+		}
+		defer in.Close()
+		cmd.Stdin = in
+	}
 	for i, to := range []*io.Writer{&cmd.Stdout, &cmd.Stderr} {
 		pr, pw, err := os.Pipe()
 		if err != nil {

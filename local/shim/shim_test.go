@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "init" {
 		shim.Init(os.Args[2])
 	}
+	if len(os.Args) == 4 && os.Args[1] == "exec" {
+		os.Exit(shim.Enter(os.Args[2], os.Args[3]))
+	}
+	if len(os.Args) == 2 && os.Args[1] == "inside" {
+		os.Exit(shim.Inside())
+	}
 	if len(os.Args) == 2 && os.Args[1] == "probe" { // see Best
 		os.Exit(2)
 	}
@@ -36,7 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 const program = `package main
-import ("fmt";"os";"os/exec";"os/signal";"strconv";"strings";"syscall";"time")
+import ("fmt";"io";"os";"os/exec";"os/signal";"strconv";"strings";"syscall";"time")
 func main() {
 	if len(os.Args) < 2 { fmt.Println("hello"); return }
 	switch os.Args[1] {
@@ -45,6 +51,8 @@ func main() {
 	case "wait": c := make(chan os.Signal, 1); signal.Notify(c, syscall.SIGTERM); fmt.Println("waiting"); <-c; fmt.Println("asked to end"); os.Exit(3)
 	case "stubborn": signal.Ignore(syscall.SIGTERM); fmt.Println("deaf"); time.Sleep(time.Hour)
 	case "child": c := exec.Command("/proc/self/exe", "stubborn"); c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}; c.Stdout = os.Stdout; c.Start(); fmt.Println("child", c.Process.Pid); time.Sleep(50*time.Millisecond)
+	case "echo": io.Copy(os.Stdout, os.Stdin); os.Exit(5)
+	case "file": b, err := os.ReadFile(os.Args[2]); fmt.Println(string(b), err, os.WriteFile(os.Args[2], []byte("new"), 0o644) == nil)
 	case "look":
 		fmt.Println("pid", os.Getpid(), "uid", os.Getuid())
 		d, _ := os.Getwd(); fmt.Println("dir", d)
@@ -288,7 +296,7 @@ func TestUnprivileged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(binary, "-test.run=TestEnds|TestInside|TestCannotStart", "-test.v")
+	c := exec.Command(binary, "-test.run=TestEnds|TestInside|TestCannotStart|TestExec|TestMounts", "-test.v")
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	path := os.Getenv("PATH")
 	c.Env = []string{"PATH=" + path, "TMPDIR=" + dir, "HOME=" + dir, "GOCACHE=" + filepath.Join(dir, "cache"), "GOFLAGS=-mod=mod", "GOTOOLCHAIN=local"}

@@ -59,7 +59,14 @@ type Spec struct {
 	Dir       string    `json:"dir"` // working directory inside the container, "" is /
 	UID       int       `json:"uid"` // inside the container
 	GID       int       `json:"gid"`
+	Groups    []int     `json:"groups,omitempty"` // further groups, where users can be changed
 	Mounts    []Mount   `json:"mounts,omitempty"`
+	ReadOnly  bool      `json:"readOnly,omitempty"` // the root cannot be written to, mounts can
+	// Cgroups are the cgroup.procs files that the program's processes join.
+	Cgroups []string `json:"cgroups,omitempty"`
+	// Stdin gives the program a pipe as its input, the file "stdin" of the folder;
+	// false is an empty input.
+	Stdin bool `json:"stdin,omitempty"`
 	// StopSignal is sent for a graceful end; 0 is SIGTERM.
 	StopSignal int `json:"stopSignal,omitempty"`
 	// LogBytes bounds each of the two log files; 0 is 10 MB.
@@ -94,6 +101,7 @@ const (
 	stateFile = "state.json"
 	exitFile  = "exit.json"
 	LogFile   = "log"
+	StdinFile = "stdin"
 	OldLog    = "log.1"
 	// upperDir and workDir belong to the overlay, rootDir is its mount point.
 	upperDir = "upper"

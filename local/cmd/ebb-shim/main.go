@@ -10,8 +10,13 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: ebb-shim run|init DIR (ebb-node starts it)")
+	switch {
+	case len(os.Args) == 4 && os.Args[1] == "exec":
+		os.Exit(shim.Enter(os.Args[2], os.Args[3]))
+	case len(os.Args) == 2 && os.Args[1] == "inside":
+		os.Exit(shim.Inside())
+	case len(os.Args) != 3:
+		fmt.Fprintln(os.Stderr, "usage: ebb-shim run|init DIR, exec PID START, inside (ebb-node starts it)")
 		os.Exit(2)
 	}
 	switch os.Args[1] {
