@@ -170,7 +170,7 @@ func claimsMade(t *testing.T, p *platform) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("it is there (%v)", err)
+		return fmt.Errorf("it is there (%w)", err)
 	})
 }
 

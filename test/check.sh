@@ -12,7 +12,7 @@ unformatted=$(git ls-files -co --exclude-standard '*.go' | grep -v '\.pb\.go$' |
 [ -z "$unformatted" ] || { echo "not formatted (run gofmt -w):"; echo "$unformatted"; exit 1; }
 
 step "lint (vet included)"
-lint() { go tool -modfile="$root/tools/go.mod" golangci-lint run --config "$root/.golangci.yml" "$@"; }
+lint() { go tool -modfile="$root/tools/go.mod" golangci-lint run --allow-parallel-runners --config "$root/.golangci.yml" "$@"; }
 root=$PWD
 lint ./...
 # ebb-kube is a few lines, and loading all of Kubernetes to lint them takes minutes.
