@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// Listener is one of the gateway's two.
+// Listener is one of the gateway's three.
 type Listener string
 
-// The listener for callers from outside, and the one for callers in the cluster.
+// The listeners for callers from outside, without TLS and with, and the one for callers in the cluster.
 const (
 	External Listener = "external"
+	Secure   Listener = "external-https"
 	Internal Listener = "internal"
 )
 
@@ -25,8 +26,11 @@ const (
 func (p *Platform) Dial(l Listener) func(ctx context.Context, network, address string) (net.Conn, error) {
 	running := p.Running()
 	to := running.Gateway
-	if l == Internal {
+	switch l {
+	case Internal:
 		to = running.Internal
+	case Secure:
+		to = running.GatewayHTTPS
 	}
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", to)

@@ -53,7 +53,7 @@ func (p *Platform) Namespace(t testing.TB) *Namespace {
 
 // show logs what helps to see why a test failed.
 func (n *Namespace) show() {
-	for _, kinds := range []string{"ksvc,config,rt,rev,deployments,pods", "events"} {
+	for _, kinds := range []string{"ksvc,config,rt,rev,dm,deployments,pods", "events"} {
 		out, errOut, _ := n.Command(context.Background(), "", "kubectl", "get", kinds, "-n", n.In, "-o", "wide")
 		n.Log("\n" + out + errOut)
 	}

@@ -25,7 +25,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/networking/v1alpha1"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/test/envoytest"
 )
@@ -108,7 +110,7 @@ func (p *Platform) start(ctx context.Context, envoy string) error {
 	config.QPS = -1
 	config.WarningHandler = rest.NoWarnings{}
 	scheme := kruntime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
 	p.Config = config
@@ -121,7 +123,7 @@ func mapper(scheme *kruntime.Scheme) meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(scheme.PrioritizedVersionsAllGroups())
 	for gvk := range scheme.AllKnownTypes() {
 		scope := meta.RESTScopeNamespace
-		if gvk.Kind == "Namespace" || gvk.Kind == "Node" {
+		if gvk.Kind == "Namespace" || gvk.Kind == "Node" || gvk.Kind == v1alpha1.KindClusterDomainClaim {
 			scope = meta.RESTScopeRoot
 		}
 		m.Add(gvk, scope)
