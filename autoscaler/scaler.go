@@ -92,6 +92,7 @@ type Scaler struct {
 
 	ctx    atomic.Pointer[context.Context] // of Start; nil before: nothing is written
 	timers timers
+	counts counts
 }
 
 // revision is the Scaler's state of one revision.
@@ -322,6 +323,7 @@ func (s *Scaler) decide(r *revision, now time.Time) {
 	r.last, r.state = decision.Decide(in, r.state)
 	r.decided = true
 	d := &r.last
+	s.counts.count(r.desired, d.Desired)
 	if d.Desired != r.desired {
 		s.opt.Logger.Info("scale", "namespace", r.key.namespace, "revision", r.key.name, "from", r.desired, "to", d.Desired,
 			"stable", avg.Stable, "panic", avg.Panic, "ready", in.Ready, "inFlight", in.InFlight, "panicking", d.Panic)

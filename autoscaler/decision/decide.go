@@ -23,6 +23,9 @@ type Settings struct {
 	Metric              string // "concurrency" or "rps", for people
 }
 
+// PerPod is what each pod is to carry: target = max(0.01, total x utilization).
+func (s *Settings) PerPod() float64 { return max(minTarget, s.Target*s.Utilization) }
+
 // Input is what is known of a revision at one moment.
 type Input struct {
 	Settings
@@ -107,7 +110,7 @@ const minTarget = 0.01
 func Decide(in Input, st State) (Decision, State) {
 	d := Decision{Input: in}
 	ready := float64(max(in.Ready, 1))
-	target := max(minTarget, in.Target*in.Utilization)
+	target := in.PerPod()
 
 	// Windows and rates.
 	up := math.Ceil(max(in.MaxScaleUpRate, 1) * ready)

@@ -12,7 +12,7 @@ func (d Decision) Explain() []string {
 	if in.Metric == "rps" {
 		unit = "requests/s"
 	}
-	target := max(minTarget, in.Target*in.Utilization)
+	target := in.PerPod()
 	out := []string{fmt.Sprintf("%.2f %s over the stable window (%v), %.2f over the panic window; %.4g a pod: %d pods, in panic %d",
 		in.Stable, unit, in.StableWindow, in.Panic, target, d.StableWish, d.PanicWish)}
 	say := func(r Rule, format string, args ...any) {

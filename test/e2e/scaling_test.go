@@ -54,6 +54,8 @@ func TestScalingOfALiveService(t *testing.T) {
 	if got := from("min-scale"); got != "3 from Revision hello-00001" {
 		t.Errorf("min-scale is %s", got)
 	}
+	matches(t, "/metrics", page(t, "http://"+n.Running().Controller+"/metrics"),
+		`(?m)^ebb_autoscaler_desired_pods\{namespace="`+n.In+`",revision="hello-00001"\} 3$`)
 	command(t, n, "kubectl", "annotate", "rev", "hello-00001", serving.MinScaleAnnotation+"-")
 	n.AwaitReadyPods("hello", 2)
 	command(t, n, "kubectl", "annotate", "ksvc", "hello", serving.MinScaleAnnotation+"-")
@@ -70,6 +72,20 @@ func TestScalingOfALiveService(t *testing.T) {
 	if d.Annotations["deployment.kubernetes.io/revision"] != "1" {
 		t.Errorf("the pods' template was changed: %v", d.Annotations)
 	}
+}
+
+// page is what a URL of a part answers.
+func page(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := platform.Call(http.DefaultClient, r)
+	if err != nil || answer.Status != http.StatusOK {
+		t.Fatalf("GET %s: %s %v", url, answer, err)
+	}
+	return answer.Body
 }
 
 // TestActivatorInThePathByTheService: target-burst-capacity on the Service reaches the gateways without a new revision.

@@ -60,6 +60,9 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		Writer:  autoscaler.KubeWriter{Client: mgr.GetClient()},
 		Logger:  log.With("part", "autoscaler"),
 	})
+	if err := metrics.Registry.Register(scaler.Collector()); err != nil {
+		return fmt.Errorf("register the autoscaler's metrics: %w", err)
+	}
 	loads.SetSink(scaler)
 	scaling := &autoscaler.Reconciler{
 		Client:   mgr.GetClient(),
