@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -99,22 +100,19 @@ type typeError struct{ wrong *field.Error }
 
 func (e typeError) Error() string { return e.wrong.Error() }
 
-// wrongType says which field cannot be decoded, without the names of Go's embedded types.
+// wrongType says which field cannot be decoded: the first one, as deep as it is one.
 func wrongType(kind metav1.GroupVersionKind, raw []byte, err error) error {
+	root, _ := newObject(kind)
+	path, t, value, cause := culprit(reflect.TypeOf(root), raw, nil, err)
 	var mistyped *json.UnmarshalTypeError
-	// The strict decoder keeps its error type to itself; the standard one fails likewise.
-	again, _ := newObject(kind)
-	if !errors.As(json.Unmarshal(raw, again), &mistyped) {
+	switch {
+	case path == nil:
 		return fmt.Errorf("not a %s: %w", kind.Kind, err)
-	}
-	var path []string
-	for part := range strings.SplitSeq(mistyped.Field, ".") {
-		if part != "" && (part[0] < 'A' || part[0] > 'Z') {
-			path = append(path, part)
-		}
+	case !errors.As(json.Unmarshal(value, reflect.New(t).Interface()), &mistyped):
+		return typeError{field.TypeInvalid(path, field.OmitValueType{}, cause.Error())}
 	}
 	want := "an object"
-	switch t := plain(mistyped.Type); t.Kind() {
+	switch t.Kind() {
 	case reflect.Slice:
 		want = "a list"
 	case reflect.String:
@@ -124,7 +122,45 @@ func wrongType(kind metav1.GroupVersionKind, raw []byte, err error) error {
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		want = "a whole number"
 	}
-	return typeError{field.TypeInvalid(field.NewPath(strings.Join(path, ".")), field.OmitValueType{}, fmt.Sprintf("is a JSON %s and must be %s", mistyped.Value, want))}
+	return typeError{field.TypeInvalid(path, field.OmitValueType{}, fmt.Sprintf("is a JSON %s and must be %s", mistyped.Value, want))}
+}
+
+// culprit goes down from a value that cannot be decoded to the part of it that cannot,
+// and returns its path (nil for the whole), its type, its JSON and why.
+func culprit(t reflect.Type, raw []byte, path *field.Path, err error) (*field.Path, reflect.Type, []byte, error) {
+	t = plain(t)
+	unmarshaler := reflect.TypeFor[json.Unmarshaler]()
+	try := func(part reflect.Type, raw []byte) error {
+		if part == nil {
+			return nil
+		}
+		return kjson.UnmarshalCaseSensitivePreserveInts(raw, reflect.New(part).Interface())
+	}
+	var members map[string]json.RawMessage
+	var items []json.RawMessage
+	switch {
+	case reflect.PointerTo(t).Implements(unmarshaler):
+	case t.Kind() == reflect.Struct && json.Unmarshal(raw, &members) == nil:
+		for _, name := range slices.Sorted(maps.Keys(members)) {
+			part := fieldType(t, name)
+			if err := try(part, members[name]); err != nil {
+				return culprit(part, members[name], path.Child(name), err)
+			}
+		}
+	case t.Kind() == reflect.Map && json.Unmarshal(raw, &members) == nil:
+		for _, key := range slices.Sorted(maps.Keys(members)) {
+			if err := try(t.Elem(), members[key]); err != nil {
+				return culprit(t.Elem(), members[key], path.Key(key), err)
+			}
+		}
+	case t.Kind() == reflect.Slice && json.Unmarshal(raw, &items) == nil:
+		for i := range items {
+			if err := try(t.Elem(), items[i]); err != nil {
+				return culprit(t.Elem(), items[i], path.Index(i), err)
+			}
+		}
+	}
+	return path, t, raw, err
 }
 
 // explain turns an error of the strict decoder into one that says what was probably meant.

@@ -30,8 +30,7 @@ func stricter() []*regexp.Regexp {
 		regexp.MustCompile(`configMapRef\.name: Required value`),
 		// Read as linear there.
 		regexp.MustCompile(`metric-aggregation-algorithm\]: Invalid value: "cubic"`),
-		// Ports of init containers, and numbers that are none.
-		regexp.MustCompile(`initContainers\[\d+\]\.ports`),
+		// Numbers that are none.
 		regexp.MustCompile(`Invalid value: "(NaN|Inf)": is not a number`),
 	}
 }

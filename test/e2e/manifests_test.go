@@ -2,10 +2,15 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/test/e2e/platform"
@@ -16,97 +21,79 @@ func manifest(name, metadata, spec string) string {
 	return "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata:\n  name: " + name + "\n" + metadata + "spec:\n" + spec
 }
 
-func template(inside string) string {
-	return "  template:\n    spec:\n      containers:\n      - image: registry.example/app\n" + inside
-}
-
-// TestBadManifestsAreRefused: each by an error that names the field and says what is right.
+// TestBadManifestsAreRefused sends every bad manifest of apis/admission to the real API
+// server: the error is the one that the golden file has, whole.
 func TestBadManifestsAreRefused(t *testing.T) {
 	n := begin(t)
-	for name, test := range map[string]struct{ manifest, want string }{
-		"no image": {
-			manifest("bad", "", "  template:\n    spec:\n      containers:\n      - env: []\n"),
-			`spec.template.spec.containers[0].image: Required value: name the image to run`,
-		},
-		"no container": {
-			manifest("bad", "", "  template: {}\n"),
-			`spec.template.spec.containers: Required value: name at least one container with an image`,
-		},
-		"mistyped field": {
-			manifest("bad", "", template("        comand: [x]\n")),
-			`spec.template.spec.containers[0].comand: Forbidden: unknown field; did you mean "command"?`,
-		},
-		"percents": {
-			manifest("bad", "", template("")+"  traffic:\n  - {latestRevision: true, percent: 60}\n  - {revisionName: bad-00001, percent: 30}\n"),
-			`spec.traffic: Invalid value: 90: the percents sum to 90 and must sum to 100`,
-		},
-		"tag twice": {
-			manifest("bad", "", template("")+"  traffic:\n  - {latestRevision: true, percent: 100, tag: a}\n  - {revisionName: bad-00001, tag: a}\n"),
-			`spec.traffic[1].tag: Invalid value: "a": is the tag of spec.traffic[0] too; a tag is for one target`,
-		},
-		"percent that is a word": {
-			manifest("bad", "", template("")+"  traffic:\n  - {latestRevision: true, percent: ninety}\n"),
-			`spec.traffic.percent: Invalid value: is a JSON string and must be a whole number`,
-		},
-		"concurrency": {
-			manifest("bad", "", template("      containerConcurrency: -1\n")),
-			`spec.template.spec.containerConcurrency: Invalid value: -1: must be 0..1000`,
-		},
-		"timeout": {
-			manifest("bad", "", template("      timeoutSeconds: 100000\n")),
-			`spec.template.spec.timeoutSeconds: Invalid value: 100000: must be 0..600, the most that config-defaults allows`,
-		},
-		"two ports": {
-			manifest("bad", "", template("        ports: [{containerPort: 8080}, {containerPort: 9090}]\n")),
-			`spec.template.spec.containers[0].ports: Too many: 2: must have at most 1 item`,
-		},
-		"reserved variable": {
-			manifest("bad", "", template("        env: [{name: PORT, value: \"1\"}]\n")),
-			`spec.template.spec.containers[0].env[0].name: Forbidden: PORT is set by Ebb`,
-		},
-		"two kinds of a probe": {
-			manifest("bad", "", template("        readinessProbe: {httpGet: {path: /}, tcpSocket: {}}\n")),
-			`spec.template.spec.containers[0].readinessProbe.tcpSocket: Forbidden: the probe has httpGet already; give one`,
-		},
-		"revision's name": {
-			manifest("bad", "", "  template:\n    metadata: {name: other-1}\n    spec: {containers: [{image: registry.example/app}]}\n"),
-			`spec.template.metadata.name: Invalid value: "other-1": must begin with "bad-": a Revision's name begins with that of its Configuration`,
-		},
-		"window": {
-			manifest("bad", "", "  template:\n    metadata: {annotations: {autoscaling.knative.dev/window: 1s}}\n    spec: {containers: [{image: registry.example/app}]}\n"),
-			`spec.template.metadata.annotations[autoscaling.knative.dev/window]: Invalid value: "1s": is outside 6s..1h0m0s`,
-		},
-		"scale bounds": {
-			manifest("bad", "", "  template:\n    metadata: {annotations: {autoscaling.knative.dev/min-scale: \"5\", autoscaling.knative.dev/max-scale: \"2\"}}\n    spec: {containers: [{image: registry.example/app}]}\n"),
-			`spec.template.metadata.annotations[autoscaling.knative.dev/min-scale]: Invalid value: "5": is above max-scale 2`,
-		},
-		"visibility": {
-			manifest("bad", "  labels: {networking.knative.dev/visibility: private}\n", template("")),
-			`metadata.labels[networking.knative.dev/visibility]: Unsupported value: "private": supported values: "cluster-local"`,
-		},
-		"name": {
-			manifest(strings.Repeat("a", 70), "", template("")),
-			`metadata.name: Invalid value: "` + strings.Repeat("a", 70) + `": must be no more than 63 characters`,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			out, errOut, err := n.Command(t.Context(), test.manifest, "kubectl", "apply", "-n", n.In, "-f", "-")
-			if err == nil {
-				t.Fatalf("it was taken: %s", out)
-			}
-			if !strings.Contains(errOut, test.want) {
-				t.Errorf("the error is\n%s\nwant in it\n%s", errOut, test.want)
-			}
-		})
-	}
-	var list v1.ServiceList
-	if err := n.List(t.Context(), &list); err != nil {
+	folder := filepath.Join(platform.Root(), "apis/admission/testdata")
+	golden, err := os.ReadFile(filepath.Join(folder, "refusals.golden"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range list.Items {
-		if s.Namespace == n.In {
-			t.Errorf("service %s is there", s.Name)
+	count := 0
+	for part := range strings.SplitSeq(strings.TrimPrefix(string(golden), "== "), "\n== ") {
+		file, want, _ := strings.Cut(strings.TrimSpace(part), "\n")
+		text, err := os.ReadFile(filepath.Join(folder, "bad", file))
+		if err != nil {
+			t.Fatal(err)
 		}
+		object := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(text, object); err != nil {
+			t.Fatal(err)
+		}
+		if object.GetNamespace() == "" {
+			object.SetNamespace(n.In)
+		}
+		want = strings.ReplaceAll(want, "Route default/", "Route "+n.In+"/")
+		want = strings.ReplaceAll(want, "not a whole number 1..", "not a whole number 0..") // initial-scale: this platform allows 0
+		if object.GetName() == "" {
+			_, want, _ = strings.Cut(want, "(named by the server)")
+		} else {
+			want = "denied the request: " + want
+		}
+		err = n.Create(t.Context(), object, client.DryRunAll)
+		if err == nil {
+			t.Errorf("%s was taken", file)
+		} else if !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: the error is\n%s\nwant\n%s", file, err, want)
+		}
+		count++
+	}
+	if count < 100 {
+		t.Errorf("there are only %d manifests", count)
+	}
+}
+
+// TestUnknownFields: kubectl refuses them, warns of them or lets them pass, as it is told
+// and as it does for any kind; those within a container Ebb refuses in any case.
+func TestUnknownFields(t *testing.T) {
+	n := begin(t)
+	image := n.Image(t, platform.App)
+	pod := "  template:\n    metadata: {annotations: {autoscaling.knative.dev/initial-scale: \"0\"}}\n    spec: {containers: [{image: \"" + image + "\"}]}\n"
+	for _, test := range []struct {
+		name, manifest, validate string
+		taken                    bool
+		want                     string
+	}{
+		{"in the spec", manifest("a", "", "  trafic: []\n"+pod), "strict", false, `strict decoding error: unknown field "spec.trafic"`},
+		{"in the spec", manifest("b", "", "  trafic: []\n"+pod), "warn", true, `Warning: unknown field "spec.trafic"`},
+		{"in the spec", manifest("c", "", "  trafic: []\n"+pod), "ignore", true, ``},
+		{"in a target", manifest("d", "", pod+"  traffic: [{latestRevision: true, percent: 100, wieght: 1}]\n"), "strict", false, `unknown field "spec.traffic[0].wieght"`},
+		{"in the metadata", manifest("e", "  lables: {}\n", pod), "strict", false, `unknown field "metadata.lables"`},
+		{"in a container", manifest("f", "", strings.Replace(pod, "image:", "comand: [x], image:", 1)), "strict", false, `spec.template.spec.containers[0].comand: Forbidden: unknown field; did you mean "command"?`},
+		{"in a container", manifest("g", "", strings.Replace(pod, "image:", "comand: [x], image:", 1)), "warn", false, `spec.template.spec.containers[0].comand: Forbidden: unknown field; did you mean "command"?`},
+		{"in a container", manifest("h", "", strings.Replace(pod, "image:", "comand: [x], image:", 1)), "ignore", false, `spec.template.spec.containers[0].comand: Forbidden: unknown field; did you mean "command"?`},
+		{"an annotation", manifest("i", "", strings.Replace(pod, "initial-scale: \"0\"", "initial-scale: \"0\", autoscaling.knative.dev/mim-scale: \"1\"", 1)), "strict", true, `Warning: spec.template.metadata.annotations[autoscaling.knative.dev/mim-scale]: nothing reads this annotation; did you mean "autoscaling.knative.dev/min-scale"?`},
+	} {
+		t.Run(test.name+", "+test.validate, func(t *testing.T) {
+			out, errOut, err := n.Command(t.Context(), test.manifest, "kubectl", "apply", "-n", n.In, "--validate="+test.validate, "-f", "-")
+			if (err == nil) != test.taken {
+				t.Errorf("taken: %v\n%s%s", err == nil, out, errOut)
+			}
+			if !strings.Contains(errOut, test.want) || test.want == "" && errOut != "" {
+				t.Errorf("it says\n%s\nwant in it\n%s", errOut, test.want)
+			}
+		})
 	}
 }
 

@@ -24,7 +24,7 @@ func (s *Service) Validate(st *settings.Settings) field.ErrorList {
 	errs := validateMeta(&s.ObjectMeta, meta)
 	errs = append(errs, validateRouteMeta(&s.ObjectMeta, meta)...)
 	errs = append(errs, validateScalingLayer(st, &s.ObjectMeta, &s.Spec.Template, meta)...)
-	errs = append(errs, s.Spec.Template.validate(st, s.Name, spec.Child("template"))...)
+	errs = append(errs, s.Spec.Template.validate(st, &s.ObjectMeta, spec.Child("template"))...)
 	errs = append(errs, validateTraffic(s.Spec.Traffic, true, spec.Child("traffic"))...)
 	return append(errs, validateHosts(st, &s.ObjectMeta, s.Spec.Traffic, meta, spec.Child("traffic"))...)
 }
@@ -34,7 +34,7 @@ func (c *Configuration) Validate(st *settings.Settings) field.ErrorList {
 	meta := field.NewPath("metadata")
 	errs := validateMeta(&c.ObjectMeta, meta)
 	errs = append(errs, validateScalingLayer(st, &c.ObjectMeta, &c.Spec.Template, meta)...)
-	return append(errs, c.Spec.Template.validate(st, c.Name, field.NewPath("spec", "template"))...)
+	return append(errs, c.Spec.Template.validate(st, &c.ObjectMeta, field.NewPath("spec", "template"))...)
 }
 
 // Validate lists what is wrong with a Route that is about to be stored.
@@ -151,17 +151,20 @@ func validateScalingLayer(st *settings.Settings, meta *metav1.ObjectMeta, templa
 	return errs
 }
 
-func (t *RevisionTemplateSpec) validate(st *settings.Settings, parent string, path *field.Path) field.ErrorList {
+func (t *RevisionTemplateSpec) validate(st *settings.Settings, parent *metav1.ObjectMeta, path *field.Path) field.ErrorList {
 	meta := path.Child("metadata")
 	var errs field.ErrorList
 	if t.Name != "" {
 		name := meta.Child("name")
 		if wrong := apivalidation.NameIsDNS1035Label(t.Name, false); len(wrong) > 0 {
 			errs = append(errs, field.Invalid(name, t.Name, wrong[0]))
-		} else if prefix := parent + "-"; parent == "" {
-			errs = append(errs, field.Forbidden(name, "cannot be given together with metadata.generateName: it must begin with a name that is not known yet"))
-		} else if !strings.HasPrefix(t.Name, prefix) || t.Name == prefix {
-			errs = append(errs, field.Invalid(name, t.Name, fmt.Sprintf("must begin with %q: a Revision's name begins with that of its Configuration", prefix)))
+		} else if prefix := parent.Name + "-"; parent.Name == "" || !strings.HasPrefix(t.Name, prefix) || t.Name == prefix {
+			// The server names what has a generateName only after it was written.
+			if parent.GenerateName != "" {
+				errs = append(errs, field.Forbidden(name, "cannot be given together with metadata.generateName: it must begin with a name that is not known yet"))
+			} else {
+				errs = append(errs, field.Invalid(name, t.Name, fmt.Sprintf("must begin with %q: a Revision's name begins with that of its Configuration", prefix)))
+			}
 		}
 	}
 	if t.GenerateName != "" {
