@@ -48,6 +48,7 @@ func TestControllers(t *testing.T) {
 		"a rollout, step by step":                          rollout,
 		"a class that changes":                             class,
 		"what a domain mapping says":                       domainMappings,
+		"a private registry":                               privateRegistry,
 		"a progress deadline in the middle of a rollout":   deadline,
 		"a rollout whose revision fails, then a newer one": rolloutFails,
 	}

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
@@ -91,4 +92,62 @@ func registryDown(t *testing.T, p *platform, ns string) {
 	down.Store(false)
 	p.pod(t, ns, "waits-00001", "waits-1", up)
 	eventually(t, p, &v1.Service{}, ns, "waits", "ready once the registry is back", isReady)
+}
+
+// privateRegistry: credentials come from the pod's pull secrets and from its service
+// account's; without them the registry's answer is shown, and looked at again.
+func privateRegistry(t *testing.T, p *platform, ns string) {
+	good := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: p.registry})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "ann" || password != "hunter2" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write([]byte(`{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}`))
+			return
+		}
+		good.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "http://")
+	deploy := func(name string, change func(*v1.Service)) {
+		t.Helper()
+		s := p.service(ns, name, "app:v1")
+		s.Spec.Template.Spec.Containers[0].Image = host + "/app:v1"
+		change(s)
+		p.create(t, s)
+	}
+	deploy("without", func(*v1.Service) {})
+	deploy("by-pod", func(s *v1.Service) {
+		s.Spec.Template.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "pull"}}
+	})
+	deploy("by-account", func(s *v1.Service) { s.Spec.Template.Spec.ServiceAccountName = "puller" })
+	for _, name := range []string{"without", "by-pod", "by-account"} {
+		failsWith(t, p, ns, name, v1.ReasonContainerMissing, "who are you")
+	}
+	p.create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "pull"}, Type: corev1.SecretTypeDockerConfigJson,
+		StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{"` + host + `":{"username":"ann","password":"hunter2"}}}`}})
+	p.create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "puller"},
+		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "pull"}}})
+	for _, name := range []string{"by-pod", "by-account"} {
+		rev := eventually(t, p, &v1.Revision{}, ns, name+"-00001", "its digest is known", func(r *v1.Revision) string {
+			if len(r.Status.ContainerStatuses) == 0 {
+				return "not yet"
+			}
+			return ""
+		})
+		if digest := rev.Status.ContainerStatuses[0].ImageDigest; !strings.HasPrefix(digest, host+"/app@sha256:") {
+			t.Errorf("%s: digest %q", name, digest)
+		}
+		p.pod(t, ns, name+"-00001", name+"-1", up)
+		eventually(t, p, &v1.Service{}, ns, name, "ready", isReady)
+	}
+	events := &corev1.EventList{}
+	if err := p.List(t.Context(), events, client.InNamespace(ns)); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events.Items {
+		if strings.Contains(e.Message, "hunter2") {
+			t.Errorf("an event tells %q", e.Message)
+		}
+	}
 }
