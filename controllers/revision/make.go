@@ -51,11 +51,23 @@ func makeDeployment(rev *v1.Revision, s *settings.Settings, drain string) *appsv
 				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &zero, MaxSurge: &quarter},
 			},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: podLabels(rev), Annotations: podAnnotations(rev)},
+				ObjectMeta: metav1.ObjectMeta{Labels: podLabels(rev), Annotations: shown(podAnnotations(rev), rev)},
 				Spec:       makePod(rev, drain),
 			},
 		},
 	}
+}
+
+// defaultContainer is the annotation by which kubectl logs and exec choose among containers.
+const defaultContainer = "kubectl.kubernetes.io/default-container"
+
+// shown adds to a pod's annotations which of its containers takes the requests, where
+// there are several and the template does not say another.
+func shown(annotations map[string]string, rev *v1.Revision) map[string]string {
+	if len(rev.Spec.Containers)+len(rev.Spec.InitContainers) > 1 && annotations[defaultContainer] == "" {
+		annotations[defaultContainer] = rev.Spec.Containers[userContainer(rev.Spec.Containers)].Name
+	}
+	return annotations
 }
 
 func makePod(rev *v1.Revision, drain string) corev1.PodSpec {

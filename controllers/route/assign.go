@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 )
@@ -66,6 +67,10 @@ func resolve(r *v1.Route, t v1.TrafficTarget, at targets) (string, *v1.Condition
 		if rev == nil {
 			return "", problem(corev1.ConditionFalse, v1.ReasonRevisionMissing, "Revision %q referenced in traffic not found.", t.RevisionName)
 		}
+		if of, is := r.Labels[serving.ServiceLabel], rev.Labels[serving.ServiceLabel]; of != "" && of != is {
+			return "", problem(corev1.ConditionFalse, v1.ReasonRevisionNotOwned, "Revision %q belongs to %s and not to Service %q; a Route of its own may send traffic to both.",
+				rev.Name, owner(is), of)
+		}
 		ready := rev.Status.Conditions.Get(v1.ConditionReady)
 		switch {
 		case ready.IsTrue() || served(r, rev.Name):
@@ -86,6 +91,13 @@ func resolve(r *v1.Route, t v1.TrafficTarget, at targets) (string, *v1.Condition
 		return "", problem(corev1.ConditionFalse, v1.ReasonRevisionMissing, "Configuration %q does not have any ready Revision: %s", c.Name, ready.Message)
 	}
 	return "", problem(corev1.ConditionUnknown, v1.ReasonRevisionMissing, "Configuration %q is waiting for a Revision to become ready.", c.Name)
+}
+
+func owner(service string) string {
+	if service == "" {
+		return "no Service"
+	}
+	return fmt.Sprintf("Service %q", service)
 }
 
 func problem(status corev1.ConditionStatus, reason, format string, args ...any) *v1.Condition {

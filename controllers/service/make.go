@@ -15,6 +15,7 @@ import (
 func makeConfiguration(s *v1.Service) *v1.Configuration {
 	c := &v1.Configuration{ObjectMeta: childMeta(s), Spec: *s.Spec.ConfigurationSpec.DeepCopy()}
 	delete(c.Annotations, serving.RolloutDurationAnnotation)
+	delete(c.Annotations, serving.GroupName+"/rolloutDuration")
 	return c
 }
 
