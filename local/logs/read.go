@@ -19,6 +19,7 @@ type Options struct {
 	Tail       int64     // last lines; negative is all
 	Since      time.Time // zero is all
 	LimitBytes int64     // 0 is no limit
+	Errors     io.Writer // takes what the container wrote to stderr; nil: Copy's writer takes all
 }
 
 // Names of the current and the older file; both are of local/shim.
@@ -191,6 +192,7 @@ func (r *reader) drain(f *os.File, out *printer) error {
 
 type line struct {
 	time string
+	errs bool // from stderr
 	full bool
 	text []byte
 }
@@ -201,7 +203,7 @@ func parse(b []byte) (line, bool) {
 	if len(f) < 4 {
 		return line{}, false
 	}
-	return line{string(f[0]), string(f[2]) == "F", f[3]}, true
+	return line{string(f[0]), string(f[1]) == "stderr", string(f[2]) == "F", f[3]}, true
 }
 
 type printer struct {
@@ -241,7 +243,11 @@ func (p *printer) print(b []byte) error {
 	if limited && int64(len(out)) > p.left {
 		out = out[:p.left]
 	}
-	if _, err := p.w.Write(out); err != nil {
+	w := p.w
+	if l.errs && p.o.Errors != nil {
+		w = p.o.Errors
+	}
+	if _, err := w.Write(out); err != nil {
 		return err
 	}
 	if p.left -= int64(len(out)); limited && p.left <= 0 {

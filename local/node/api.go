@@ -44,6 +44,14 @@ func (n *Node) serve(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", n.containerLogs)
+	for _, method := range []string{"GET", "POST"} {
+		mux.HandleFunc(method+" /exec/{namespace}/{pod}/{container}", n.exec)
+		mux.HandleFunc(method+" /exec/{namespace}/{pod}/{uid}/{container}", n.exec)
+		mux.HandleFunc(method+" /attach/{namespace}/{pod}/{container}", n.attach)
+		mux.HandleFunc(method+" /attach/{namespace}/{pod}/{uid}/{container}", n.attach)
+		mux.HandleFunc(method+" /portForward/{namespace}/{pod}", n.portForward)
+		mux.HandleFunc(method+" /portForward/{namespace}/{pod}/{uid}", n.portForward)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, "the embedded node does not have "+q.URL.Path, http.StatusNotImplemented)
 	})

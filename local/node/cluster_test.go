@@ -264,7 +264,7 @@ func (c *cluster) push(name_, binary string, config v1img.Config) {
 	}
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	for _, h := range []tar.Header{{Name: "program", Size: int64(len(b)), Mode: 0o755, Typeflag: tar.TypeReg}, {Name: "tmp", Mode: 0o1777, Typeflag: tar.TypeDir}} {
+	for _, h := range []tar.Header{{Name: "program", Size: int64(len(b)), Mode: 0o755, Typeflag: tar.TypeReg}, {Name: "tmp", Mode: 0o1777, Typeflag: tar.TypeDir}, {Name: "bin", Mode: 0o755, Typeflag: tar.TypeDir}, {Name: "bin/tar", Linkname: "/program", Typeflag: tar.TypeSymlink}} {
 		if err := w.WriteHeader(&h); err != nil {
 			c.t.Fatal(err)
 		}

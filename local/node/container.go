@@ -37,6 +37,10 @@ type container struct {
 	current  *shim.Container
 	notReady string // why the readiness probe fails
 	adopted  *shim.Container
+
+	up   chan struct{} // closed when it has started for the first time, its startup probe passed
+	isUp bool
+	said map[string]bool // events that are said once
 }
 
 // Back-off between restarts and pulls, as a kubelet's.
@@ -47,7 +51,7 @@ const (
 
 func newContainer(p *pod, s *v1.Container, isInit bool) *container {
 	return &container{p: p, spec: s, init: isInit, dir: filepath.Join(p.dir, "containers", s.Name),
-		state: waiting("ContainerCreating", "")}
+		state: waiting("ContainerCreating", ""), up: make(chan struct{}), said: map[string]bool{}}
 }
 
 func waiting(reason, message string) v1.ContainerState {
@@ -127,9 +131,9 @@ func (c *container) stopping() bool {
 }
 
 // run is the container's life. It returns true when it is over and was a success
-// (false: failed for good, or the pod or the node ends). up, if given, closes
-// when it has started for the first time; end, if given, ends it.
-func (c *container) run(up chan struct{}, end <-chan struct{}) bool {
+// (false: failed for good, or the pod or the node ends). end, if given, ends it, and
+// the end of the pod does not.
+func (c *container) run(end <-chan struct{}) bool {
 	backOff := time.Duration(0)
 	run := c.adopted
 	c.p.mu.Lock()
@@ -152,10 +156,6 @@ func (c *container) run(up chan struct{}, end <-chan struct{}) bool {
 			run, err = c.start(attempt)
 		}
 		if run != nil {
-			if up != nil {
-				close(up)
-				up = nil
-			}
 			if exit, err = c.watch(run, end); err != nil {
 				return false // the node ends
 			}
@@ -188,6 +188,26 @@ func (c *container) run(up chan struct{}, end <-chan struct{}) bool {
 		}
 		backOff = min(max(2*backOff, firstBackOff), mostBackOff)
 		attempt++
+	}
+}
+
+// noteUp closes up once the container has started; the pod's mu is held.
+func (c *container) noteUp() {
+	if c.started && !c.isUp {
+		c.isUp = true
+		close(c.up)
+	}
+}
+
+// say tells the pod's owner something as a warning, the same words once.
+func (c *container) say(reason, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	c.p.mu.Lock()
+	again := c.said[reason+text]
+	c.said[reason+text] = true
+	c.p.mu.Unlock()
+	if !again {
+		c.p.n.events.Event(c.p.object(), v1.EventTypeWarning, reason, text)
 	}
 }
 
@@ -237,6 +257,7 @@ func (c *container) start(attempt int) (*shim.Container, error) {
 			break
 		}
 		c.wait("CreateContainerConfigError", err.Error())
+		c.say("Failed", "Error: %v", err)
 		if !c.p.n.later(try, c.p.stopping) {
 			return nil, errors.New("ended before its configuration was complete")
 		}
@@ -328,13 +349,18 @@ func (c *container) watch(run *shim.Container, end <-chan struct{}) (shim.Exit, 
 		if !taken {
 			c.started, c.ready, c.notReady = !hasStartup, !hasStartup && !hasReady, ""
 		}
+		c.noteUp()
 	})
 	ctx, cancel := context.WithCancel(c.p.n.ctx)
 	defer cancel()
 	go c.probe(ctx, run)
 	go func() { // the graceful end, whoever asks for it
+		stopping := c.p.stopping
+		if end != nil { // a sidecar ends after the others
+			stopping = nil
+		}
 		select {
-		case <-c.p.stopping:
+		case <-stopping:
 			c.endWithGrace(ctx, run)
 		case <-end:
 			c.endWithGrace(ctx, run)

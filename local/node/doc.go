@@ -3,8 +3,8 @@
 // once, with a free port in the annotation ebb.dev/port. For each pod it gets
 // the image (local/image), starts every container under a shim (local/shim) with
 // $PORT set to that port, probes it (local/probe), restarts it, ends it, and
-// writes the pod's status as a kubelet does. It serves the part of the kubelet's
-// API that `kubectl logs` needs (local/logs).
+// writes the pod's status as a kubelet does. It serves the kubelet's
+// API for `kubectl logs` (local/logs), exec, cp, attach and port-forward.
 //
 // One goroutine a container runs its life, one a pod writes its status; all of
 // what a new node process needs to take the containers over is on disk, so that
@@ -78,6 +78,8 @@ type Node struct {
 	mu   sync.Mutex
 	pods map[types.UID]*pod
 	work sync.WaitGroup
+
+	followed *followed
 }
 
 // Run is the node until the context ends. It leaves the containers running: a
@@ -112,6 +114,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("images: %w", err)
 	}
 	n := &Node{cfg: cfg, client: client, images: store, ports: newPorts(cfg.PortLow, cfg.PortHigh), log: cfg.Logger, ctx: ctx, pods: map[types.UID]*pod{}}
+	n.followed = &followed{n: n, all: map[source]*follower{}}
 	n.keepPorts()
 	if cfg.Isolate {
 		if n.iso, n.isoWhy, err = shim.Best(ctx, cfg.Shim, data); err != nil {

@@ -27,7 +27,7 @@ func (c *container) endWithGrace(ctx context.Context, run *shim.Container) {
 
 // endBy does it with a deadline, which may come nearer when sooner closes.
 func (c *container) endBy(ctx context.Context, run *shim.Container, deadline time.Time, sooner <-chan struct{}) {
-	c.hook(ctx, deadline, sooner)
+	c.hook(ctx, run, deadline, sooner)
 	if err := run.Stop(); err != nil {
 		c.p.n.log.Warn("ask a container to end", "pod", c.p.name, "container", c.spec.Name, "error", err)
 	}
@@ -59,7 +59,7 @@ func (c *container) grace() time.Duration {
 
 // hook runs preStop within the grace period. A hook that fails does not keep the
 // container from ending.
-func (c *container) hook(ctx context.Context, deadline time.Time, sooner <-chan struct{}) {
+func (c *container) hook(ctx context.Context, run *shim.Container, deadline time.Time, sooner <-chan struct{}) {
 	if c.spec.Lifecycle == nil || c.spec.Lifecycle.PreStop == nil || !time.Now().Before(deadline) {
 		return
 	}
@@ -99,7 +99,7 @@ func (c *container) hook(ctx context.Context, deadline time.Time, sooner <-chan 
 		case <-ctx.Done():
 		}
 	case h.Exec != nil:
-		err = probe.ErrExec
+		err = c.command(ctx, run, h.Exec.Command)
 	}
 	if err != nil && ctx.Err() == nil {
 		c.p.n.log.Warn("preStop hook", "pod", c.p.name, "container", c.spec.Name, "error", err)

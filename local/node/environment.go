@@ -58,7 +58,7 @@ func (c *container) makeSpec(img image.Image, dir string) (shim.Spec, error) {
 	if err != nil {
 		return shim.Spec{}, err
 	}
-	s := shim.Spec{Isolation: c.p.n.iso, Rootfs: img.Rootfs, Args: args, Dir: c.spec.WorkingDir, UID: uid, GID: gid, StopSignal: stopSignal(img.Config.StopSignal)}
+	s := shim.Spec{Isolation: c.p.n.iso, Rootfs: img.Rootfs, Args: args, Dir: c.spec.WorkingDir, UID: uid, GID: gid, StopSignal: stopSignal(img.Config.StopSignal), Stdin: c.spec.Stdin}
 	if s.Dir == "" {
 		s.Dir = img.Config.WorkingDir
 	}

@@ -24,8 +24,32 @@ import (
 )
 
 const program = `package main
-import ("fmt";"net/http";"os";"os/signal";"strconv";"syscall";"time")
+import ("archive/tar";"bufio";"fmt";"io";"net/http";"os";"os/signal";"path/filepath";"strconv";"strings";"syscall";"time")
+// What an image with a shell would have: sh -c 'exit N', cat, tty, size, tar as kubectl cp calls it.
+func tool(args []string) {
+	switch filepath.Base(args[0]) {
+	case "cat": if len(args) == 1 { io.Copy(os.Stdout, os.Stdin) }
+		for _, f := range args[1:] { b, err := os.ReadFile(f); if err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) }; os.Stdout.Write(b) }
+	case "exit": n, _ := strconv.Atoi(args[1]); fmt.Fprintln(os.Stderr, "leaving"); os.Exit(n)
+	case "env": fmt.Println(os.Getenv(args[1]))
+	case "id": g, _ := os.Getgroups(); fmt.Println(os.Getuid(), os.Getgid(), g)
+	case "stat": i, err := os.Stat(args[1]); if err != nil { fmt.Println(err); os.Exit(1) }; s := i.Sys().(*syscall.Stat_t); fmt.Println(i.Mode(), s.Uid, s.Gid)
+	case "write": if err := os.WriteFile(args[1], []byte(args[2]), 0o644); err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) }
+	case "get": r, err := http.Get(args[1]); if err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) }; io.Copy(os.Stdout, r.Body)
+	case "eat": var all [][]byte; for { b := make([]byte, 1<<20); for i := range b { b[i] = 1 }; all = append(all, b) }
+	case "terminal": st, _ := os.Stdin.Stat(); fmt.Println("terminal", st.Mode()&os.ModeCharDevice != 0); l, _ := bufio.NewReader(os.Stdin).ReadString('\n'); fmt.Print("read ", l)
+	case "tar":
+		if args[1] == "cf" { w := tar.NewWriter(os.Stdout); b, err := os.ReadFile(args[3]); if err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) }
+			w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(args[3], "/"), Size: int64(len(b)), Mode: 0o644}); w.Write(b); w.Close(); return }
+		r := tar.NewReader(os.Stdin); h, err := r.Next(); if err != nil { panic(err) }; b, _ := io.ReadAll(r)
+		if err := os.WriteFile(filepath.Join(args[len(args)-1], h.Name), b, 0o644); err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) }; io.Copy(io.Discard, os.Stdin)
+	default: fmt.Println("no tool", args); os.Exit(3)
+	}
+}
 func main() {
+	if filepath.Base(os.Args[0]) == "tar" { tool(os.Args); return }
+	if len(os.Args) > 1 { tool(os.Args[1:]); return }
+	if os.Getenv("READ") != "" { go func() { s := bufio.NewScanner(os.Stdin); for s.Scan() { fmt.Println("heard", s.Text()) } }() }
 	if m := os.Getenv("MESSAGE"); m != "" { os.WriteFile("/dev/termination-log", []byte(m), 0o644) }
 	if c := os.Getenv("EXIT"); c != "" { fmt.Fprintln(os.Stderr, "leaving with", c); n, _ := strconv.Atoi(c); os.Exit(n) }
 	healthy := true
@@ -91,7 +115,8 @@ func TestNode(t *testing.T) {
 	}{
 		{"serves and its logs are read", testServes}, {"pull errors", testPull}, {"exit codes, messages, restarts", testExits}, {"preStop before SIGTERM", testPreStop},
 		{"killed after its grace", testGrace}, {"readiness and liveness", testProbes}, {"environment and volumes", testEnvironment}, {"two pods, two ports", testPorts},
-		{"init containers", testInit}, {"start latency", testLatency}, {"kill -9 of the node", testKilled},
+		{"init containers", testInit}, {"sidecars", testSidecars}, {"volumes", testVolumes}, {"volumes follow their sources", testLiveVolumes}, {"exec", testExec}, {"attach", testAttach},
+		{"port-forward", testForward}, {"exec probes and hooks", testExecProbes}, {"start latency", testLatency}, {"kill -9 of the node", testKilled},
 	} {
 		t.Run(s.name, func(t *testing.T) { d := *c; d.t = t; s.f(t, &d); c.node = d.node })
 	}
@@ -104,7 +129,7 @@ func TestPlain(t *testing.T) {
 	for _, s := range []struct {
 		name string
 		f    func(*testing.T, *cluster)
-	}{{"serves and its logs are read", testServes}, {"killed after its grace", testGrace}, {"start latency", testLatency}, {"kill -9 of the node", testKilled}} {
+	}{{"serves and its logs are read", testServes}, {"killed after its grace", testGrace}, {"exec", testExec}, {"exec probes and hooks", testExecProbes}, {"port-forward", testForward}, {"volumes", testNoVolumes}, {"start latency", testLatency}, {"kill -9 of the node", testKilled}} {
 		t.Run(s.name, func(t *testing.T) { d := *c; d.t = t; s.f(t, &d); c.node = d.node })
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -41,6 +43,8 @@ type pod struct {
 	vanished bool      // the object has gone
 	failure  string    // why the pod as a whole cannot run
 	sooner   chan struct{}
+
+	volumes *volumes
 }
 
 // onDisk is what a new node process must know besides the containers' folders.
@@ -58,6 +62,7 @@ func newPod(n *Node, o *v1.Pod) *pod {
 		n: n, uid: o.UID, name: o.Namespace + "/" + o.Name, dir: filepath.Join(n.cfg.Data, "pods", string(o.UID)),
 		stopping: make(chan struct{}), dirty: make(chan struct{}, 1), bound: make(chan struct{}), sooner: make(chan struct{}), obj: o,
 	}
+	p.volumes = newVolumes(p)
 	for i := range o.Spec.InitContainers {
 		p.inits = append(p.inits, newContainer(p, &o.Spec.InitContainers[i], true))
 	}
@@ -92,8 +97,12 @@ func (p *pod) touch() {
 // update takes a newer object: what may change is that the pod is to end.
 func (p *pod) update(o *v1.Pod) {
 	p.mu.Lock()
+	before := p.obj
 	p.obj = o
 	p.mu.Unlock()
+	if !maps.Equal(before.Labels, o.Labels) || !maps.Equal(before.Annotations, o.Annotations) {
+		p.volumes.changed() // the downward API has them
+	}
 	if o.DeletionTimestamp != nil {
 		grace := int64(30)
 		if g := o.DeletionGracePeriodSeconds; g != nil {
@@ -166,6 +175,7 @@ func (p *pod) run() {
 	written := make(chan struct{})
 	p.n.work.Go(func() { defer close(written); p.writeStatus(done) })
 	if adopted {
+		p.volumes.adopt()
 		p.touch()
 	} else {
 		// A pod that starts in a moment says so once, not twice.
@@ -293,7 +303,8 @@ func (p *pod) restore() bool {
 }
 
 // runContainers runs the init containers one after the other and then the others
-// together, and returns when all have ended for good or the node ends.
+// together, and returns when all have ended for good or the node ends. A sidecar is up
+// before what comes after it begins, and is asked to end when that has ended.
 func (p *pod) runContainers() {
 	p.mu.Lock()
 	failed := p.failure != ""
@@ -306,21 +317,22 @@ func (p *pod) runContainers() {
 		}
 		return
 	}
-	var sidecars, g sync.WaitGroup
-	endSidecars := make(chan struct{})
+	var g sync.WaitGroup
+	var endSidecars []func() // each ends one and waits for its end
 	ok := true
 	for _, c := range p.inits {
 		if c.sidecar() {
-			up := make(chan struct{})
-			sidecars.Go(func() { c.run(up, endSidecars) })
+			end, over := make(chan struct{}), make(chan struct{})
+			go func() { defer close(over); c.run(end) }()
+			endSidecars = append(endSidecars, func() { close(end); <-over })
 			select {
-			case <-up:
+			case <-c.up: // what comes next may use it
 			case <-p.stopping:
 			case <-p.n.ctx.Done():
 			}
 			continue
 		}
-		if ok = c.run(nil, nil); !ok {
+		if ok = c.run(nil); !ok {
 			break
 		}
 	}
@@ -329,12 +341,13 @@ func (p *pod) runContainers() {
 		p.touch()
 		p.mu.Unlock()
 		for _, c := range p.mains {
-			g.Go(func() { c.run(nil, nil) })
+			g.Go(func() { c.run(nil) })
 		}
 	}
 	g.Wait()
-	close(endSidecars)
-	sidecars.Wait()
+	for _, end := range slices.Backward(endSidecars) {
+		end()
+	}
 }
 
 // removeStrangers ends what the folder still has of pods that are no more.

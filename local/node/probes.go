@@ -68,7 +68,7 @@ func (c *container) port(p intstr.IntOrString) (int, error) {
 func (c *container) probe(ctx context.Context, run *shim.Container) {
 	loop := func(ctx context.Context, s *v1.Probe, eager bool, result func(bool, error) bool) {
 		probe.Run(ctx, probe.Options{Spec: s, Eager: eager, Result: result, Check: func(ctx context.Context) error {
-			return probe.Check(ctx, s.ProbeHandler, c.p.n.cfg.Address, c.port)
+			return probe.Check(ctx, s.ProbeHandler, c.p.n.cfg.Address, c.port, func(ctx context.Context, command []string) error { return c.command(ctx, run, command) })
 		}})
 	}
 	fatal := func(what string, s *v1.Probe) func(bool, error) bool {
@@ -92,6 +92,7 @@ func (c *container) probe(ctx context.Context, run *shim.Container) {
 		c.set(func() {
 			if c.current == run {
 				c.started, c.ready = true, c.spec.ReadinessProbe == nil
+				c.noteUp()
 			}
 		})
 	}

@@ -122,6 +122,11 @@ func (p *pod) status(old v1.PodStatus) v1.PodStatus {
 	running, begun, ended, good := 0, 0, 0, true
 	var unready []string
 	why := ""
+	for _, c := range p.inits { // a sidecar's readiness is the pod's too
+		if c.sidecar() && !c.ready {
+			unready = append(unready, c.spec.Name)
+		}
+	}
 	for _, c := range p.mains {
 		if c.state.Running != nil {
 			running++

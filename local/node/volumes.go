@@ -1,18 +1,18 @@
 package node
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"ebb.dev/ebb/local/shim"
 	securejoin "github.com/cyphar/filepath-securejoin"
-	auth "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	volumeutil "k8s.io/kubernetes/pkg/volume/util"
 	"k8s.io/kubernetes/third_party/forked/golang/expansion"
 )
 
@@ -31,11 +31,12 @@ func (c *container) mounts(dir string, env map[string]string) ([]shim.Mount, err
 	for _, m := range c.spec.VolumeMounts {
 		if !isolated {
 			if strings.HasPrefix(m.Name, tokenVolume) {
+				c.say("NoServiceAccountToken", "container %s runs without its service account's token at %s: without a mount namespace the node can place no volume (%s)", c.spec.Name, m.MountPath, c.p.n.isoWhy)
 				continue
 			}
-			return nil, fmt.Errorf("volume %q cannot be mounted: this machine allows no mount namespace (the node's log says why)", m.Name)
+			return nil, fmt.Errorf("volume %q cannot be mounted at %s: without a mount namespace the node can place no volume (%s)", m.Name, m.MountPath, c.p.n.isoWhy)
 		}
-		from, readOnly, err := c.p.volume(m.Name)
+		from, readOnly, err := c.p.volumes.get(m.Name)
 		if err != nil {
 			return nil, fmt.Errorf("volume %q: %w", m.Name, err)
 		}
@@ -44,17 +45,14 @@ func (c *container) mounts(dir string, env map[string]string) ([]shim.Mount, err
 			sub = expansion.Expand(m.SubPathExpr, expansion.MappingFuncFor(env))
 		}
 		if sub != "" {
-			if from, err = securejoin.SecureJoin(from, sub); err != nil {
-				return nil, err
-			}
-			if _, err := os.Stat(from); err != nil {
-				if err := os.MkdirAll(from, 0o777); err != nil {
-					return nil, err
-				}
+			if from, err = subPath(from, sub); err != nil {
+				return nil, fmt.Errorf("volume %q: subPath %q: %w", m.Name, sub, err)
 			}
 		}
 		out = append(out, shim.Mount{Source: from, Target: m.MountPath, ReadOnly: readOnly || m.ReadOnly})
 	}
+	// An outer path comes before what is mounted inside of it.
+	slices.SortStableFunc(out, func(a, b shim.Mount) int { return strings.Compare(a.Target, b.Target) })
 	if !isolated || c.spec.TerminationMessagePath == "" {
 		return out, nil
 	}
@@ -68,133 +66,142 @@ func (c *container) mounts(dir string, env map[string]string) ([]shim.Mount, err
 	return append(out, shim.Mount{Source: file, Target: c.spec.TerminationMessagePath}), nil
 }
 
-// volume gives the folder (or file) of a volume on the machine, made when it is
-// not there yet.
-func (p *pod) volume(name string) (dir string, readOnly bool, err error) {
-	o := p.object()
-	for _, v := range o.Spec.Volumes {
-		if v.Name != name {
-			continue
-		}
-		dir = filepath.Join(p.dir, "volumes", name)
-		if err := os.MkdirAll(dir, 0o777); err != nil {
-			return "", false, err
-		}
-		src := sources{p, map[string]map[string]string{}}
-		w := files{dir}
-		switch {
-		case v.EmptyDir != nil:
-			return dir, false, os.Chmod(dir, 0o777)
-		case v.HostPath != nil:
-			return v.HostPath.Path, false, nil
-		case v.ConfigMap != nil:
-			return dir, true, w.data(src, "ConfigMap", v.ConfigMap.Name, v.ConfigMap.Items, v.ConfigMap.Optional)
-		case v.Secret != nil:
-			return dir, true, w.data(src, "Secret", v.Secret.SecretName, v.Secret.Items, v.Secret.Optional)
-		case v.DownwardAPI != nil:
-			return dir, true, w.downward(p, v.DownwardAPI.Items)
-		case v.Projected != nil:
-			for _, s := range v.Projected.Sources {
-				switch {
-				case s.ConfigMap != nil:
-					err = w.data(src, "ConfigMap", s.ConfigMap.Name, s.ConfigMap.Items, s.ConfigMap.Optional)
-				case s.Secret != nil:
-					err = w.data(src, "Secret", s.Secret.Name, s.Secret.Items, s.Secret.Optional)
-				case s.DownwardAPI != nil:
-					err = w.downward(p, s.DownwardAPI.Items)
-				case s.ServiceAccountToken != nil:
-					err = w.token(p, o, s.ServiceAccountToken)
-				default:
-					err = fmt.Errorf("a projected source that this node does not know")
-				}
-				if err != nil {
-					return "", false, err
-				}
-			}
-			return dir, true, nil
-		}
-		return "", false, fmt.Errorf("a kind of volume that this node does not have: use emptyDir, configMap, secret, projected, downwardAPI or hostPath")
+// subPath is a path inside a volume, made as a folder like the volume's own when it is
+// not there.
+func subPath(volume, sub string) (string, error) {
+	path, err := securejoin.SecureJoin(volume, sub)
+	if err != nil {
+		return "", err
 	}
-	return "", false, fmt.Errorf("the pod has no such volume")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	info, err := os.Stat(volume)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return "", err
+	}
+	return path, os.Chmod(path, info.Mode().Perm()|info.Mode()&os.ModeSetgid) // whatever the umask
 }
 
-// files writes into a volume's folder and nowhere else.
-type files struct{ dir string }
+// volumes are those of one pod.
+type volumes struct {
+	p    *pod
+	poke chan struct{} // capacity 1: a source has changed
 
-func (f files) write(path, content string) error {
-	to, err := securejoin.SecureJoin(f.dir, path)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	tmp := to + ".new"
-	if err := os.WriteFile(tmp, []byte(content), 0o644); err != nil { //nolint:gosec // read by whatever user the container has
-		return err
-	}
-	return os.Rename(tmp, to)
+	mu      sync.Mutex // one writer at a time
+	live    map[string]bool
+	tokens  map[string]issued
+	keeping bool
 }
 
-func (f files) data(src sources, kind, name string, items []v1.KeyToPath, optional *bool) error {
-	d, err := src.data(kind, name, optional)
-	if err != nil {
-		return err
-	}
-	if items == nil {
-		for k, v := range d {
-			if err := f.write(k, v); err != nil {
-				return err
-			}
+func newVolumes(p *pod) *volumes {
+	return &volumes{p: p, poke: make(chan struct{}, 1), live: map[string]bool{}, tokens: map[string]issued{}}
+}
+
+func (v *volumes) dir(name string) string { return filepath.Join(v.p.dir, "volumes", name) }
+
+func (v *volumes) find(name string) *v1.Volume {
+	o := v.p.object()
+	for i := range o.Spec.Volumes {
+		if o.Spec.Volumes[i].Name == name {
+			return &o.Spec.Volumes[i]
 		}
+	}
+	return nil
+}
+
+// get gives the folder (or file) of a volume on the machine, made when it is not there
+// yet. What has contents follows them from then on.
+func (v *volumes) get(name string) (dir string, readOnly bool, err error) {
+	s := v.find(name)
+	if s == nil {
+		return "", false, fmt.Errorf("the pod has no such volume")
+	}
+	dir = v.dir(name)
+	switch {
+	case s.EmptyDir != nil:
+		return dir, false, v.emptyDir(dir)
+	case s.HostPath != nil:
+		return s.HostPath.Path, false, hostPath(s.HostPath)
+	case hasContents(s):
+		v.follow(s)
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return dir, true, v.write(s)
+	}
+	return "", false, fmt.Errorf("a kind of volume that this node does not have: use emptyDir, configMap, secret, projected, downwardAPI or hostPath")
+}
+
+func hasContents(s *v1.Volume) bool {
+	return s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil || s.Projected != nil
+}
+
+func (v *volumes) emptyDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil { // it lives as long as the pod, with what is in it
 		return nil
 	}
-	for _, i := range items {
-		v, ok, err := src.key(kind, name, i.Key, optional)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o777); err != nil { // whatever the umask
+		return err
+	}
+	if g := v.p.fsGroup(); g != nil && v.p.n.mayOwn() {
+		return share(dir, *g, false)
+	}
+	return nil
+}
+
+func hostPath(s *v1.HostPathVolumeSource) error {
+	if s.Type == nil {
+		return nil
+	}
+	switch *s.Type {
+	case v1.HostPathDirectoryOrCreate:
+		return os.MkdirAll(s.Path, 0o755)
+	case v1.HostPathFileOrCreate:
+		f, err := os.OpenFile(s.Path, os.O_CREATE|os.O_RDONLY, 0o644)
 		if err != nil {
 			return err
 		}
-		if ok {
-			if err := f.write(i.Path, v); err != nil {
-				return err
-			}
+		return f.Close()
+	case v1.HostPathDirectory, v1.HostPathFile:
+		st, err := os.Stat(s.Path)
+		if err != nil {
+			return err
+		}
+		if st.IsDir() != (*s.Type == v1.HostPathDirectory) {
+			return fmt.Errorf("hostPath %s is not a %s", s.Path, *s.Type)
 		}
 	}
 	return nil
 }
 
-func (f files) downward(p *pod, items []v1.DownwardAPIVolumeFile) error {
-	for _, i := range items {
-		if i.FieldRef == nil {
-			continue
-		}
-		v, err := p.field(i.FieldRef.FieldPath)
-		if err != nil {
-			return err
-		}
-		if err := f.write(i.Path, v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (f files) token(p *pod, o *v1.Pod, s *v1.ServiceAccountTokenProjection) error {
-	select { // a token is given for a pod that is bound
-	case <-p.bound:
-	case <-p.n.ctx.Done():
-		return p.n.ctx.Err()
-	}
-	ctx, cancel := context.WithTimeout(p.n.ctx, secretTimeout)
-	defer cancel()
-	q := &auth.TokenRequest{Spec: auth.TokenRequestSpec{ExpirationSeconds: s.ExpirationSeconds,
-		BoundObjectRef: &auth.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: o.Name, UID: o.UID}}}
-	if s.Audience != "" {
-		q.Spec.Audiences = []string{s.Audience}
-	}
-	t, err := p.n.client.CoreV1().ServiceAccounts(o.Namespace).CreateToken(ctx, o.Spec.ServiceAccountName, q, metav1.CreateOptions{})
+// write brings a volume up to date in one step, as its readers see it; mu is held.
+func (v *volumes) write(s *v1.Volume) error {
+	content, err := v.contents(&s.VolumeSource)
 	if err != nil {
 		return err
 	}
-	return f.write(s.Path, t.Status.Token)
+	dir := v.dir(s.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	w, err := volumeutil.NewAtomicWriter(dir, v.p.name)
+	if err != nil {
+		return err
+	}
+	group := v.p.fsGroup()
+	if !v.p.n.mayOwn() {
+		group = nil
+	}
+	return w.Write(content, func(sub string) error {
+		if group == nil {
+			return nil
+		}
+		return share(filepath.Join(dir, sub), *group, true)
+	})
 }

@@ -23,11 +23,11 @@ import (
 // Ports gives the real port of a container's port (number or name).
 type Ports func(intstr.IntOrString) (int, error)
 
-// ErrExec says that a probe runs a command.
-var ErrExec = errors.New("exec probes are not run by the embedded node: use httpGet, tcpSocket or grpc")
+// Exec runs a command in the container; its error is why it is no success.
+type Exec func(ctx context.Context, command []string) error
 
 // Check tries the handler once, at host unless it names another; nil is success. It takes at most the context's time.
-func Check(ctx context.Context, h v1.ProbeHandler, host string, ports Ports) error {
+func Check(ctx context.Context, h v1.ProbeHandler, host string, ports Ports, exec Exec) error {
 	switch {
 	case h.HTTPGet != nil:
 		return checkHTTP(ctx, h.HTTPGet, host, ports)
@@ -48,7 +48,7 @@ func Check(ctx context.Context, h v1.ProbeHandler, host string, ports Ports) err
 	case h.GRPC != nil:
 		return checkGRPC(ctx, h.GRPC, host, ports)
 	case h.Exec != nil:
-		return ErrExec
+		return exec(ctx, h.Exec.Command)
 	}
 	return errors.New("a probe without a handler")
 }

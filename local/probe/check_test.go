@@ -74,7 +74,7 @@ func TestCheck(t *testing.T) {
 	port := s.Listener.Addr().(*net.TCPAddr).Port
 	ports := func(p intstr.IntOrString) (int, error) { return port, nil }
 	get := func(path string) error {
-		return probe.Check(t.Context(), v1.ProbeHandler{HTTPGet: &v1.HTTPGetAction{Path: path, Port: intstr.FromInt32(8080), HTTPHeaders: []v1.HTTPHeader{{Name: "Host", Value: "me"}}}}, "127.0.0.1", ports)
+		return probe.Check(t.Context(), v1.ProbeHandler{HTTPGet: &v1.HTTPGetAction{Path: path, Port: intstr.FromInt32(8080), HTTPHeaders: []v1.HTTPHeader{{Name: "Host", Value: "me"}}}}, "127.0.0.1", ports, nil)
 	}
 	if err := get("/healthz"); err != nil {
 		t.Error(err)
@@ -82,10 +82,20 @@ func TestCheck(t *testing.T) {
 	if err := get("/other"); err == nil || err.Error() != "HTTP probe failed with statuscode: 500" {
 		t.Error(err)
 	}
-	if err := probe.Check(t.Context(), v1.ProbeHandler{TCPSocket: &v1.TCPSocketAction{Port: intstr.FromInt32(8080)}}, "127.0.0.1", ports); err != nil {
+	if err := probe.Check(t.Context(), v1.ProbeHandler{TCPSocket: &v1.TCPSocketAction{Port: intstr.FromInt32(8080)}}, "127.0.0.1", ports, nil); err != nil {
 		t.Error(err)
 	}
-	if err := probe.Check(t.Context(), v1.ProbeHandler{Exec: &v1.ExecAction{}}, "127.0.0.1", ports); !errors.Is(err, probe.ErrExec) {
+	failed := errors.New("exit code 1")
+	exec := func(_ context.Context, command []string) error {
+		if len(command) == 1 && command[0] == "good" {
+			return nil
+		}
+		return failed
+	}
+	if err := probe.Check(t.Context(), v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"good"}}}, "127.0.0.1", ports, exec); err != nil {
+		t.Error(err)
+	}
+	if err := probe.Check(t.Context(), v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"bad"}}}, "127.0.0.1", ports, exec); !errors.Is(err, failed) {
 		t.Error(err)
 	}
 }
