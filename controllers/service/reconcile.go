@@ -41,9 +41,9 @@ func Add(mgr ctrl.Manager, opts Options) error {
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("service").
-		For(&v1.Service{}).
-		Owns(&v1.Configuration{}).
-		Owns(&v1.Route{}).
+		Watches(&v1.Service{}, itself()).
+		Watches(&v1.Configuration{}, follow(func(o client.Object) *v1.Status { return &o.(*v1.Configuration).Status.Status })).
+		Watches(&v1.Route{}, follow(func(o client.Object) *v1.Status { return &o.(*v1.Route).Status.Status })).
 		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
 		Complete(apply.UnlessLeaving(r))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ func (b *bench) make(ctx context.Context, what, scale string, count int, atOnce 
 	if err != nil {
 		return err
 	}
+	busy := b.cpu()
 	began := map[string]time.Time{}
 	var times []float64
 	wait := func() error {
@@ -98,6 +100,12 @@ func (b *bench) make(ctx context.Context, what, scale string, count int, atOnce 
 		}
 	}
 	b.add("create to Ready, "+what, "ms", times...)
+	var parts []string
+	for part, used := range b.cpu() {
+		parts = append(parts, fmt.Sprintf("%s %.0f", part, milliseconds(used-busy[part])/float64(count)))
+	}
+	slices.Sort(parts)
+	fmt.Printf("  processor time for one, ms: %s\n", strings.Join(parts, ", "))
 	after, err := b.quietRequests(ctx)
 	if err != nil {
 		return err
@@ -160,6 +168,25 @@ func (b *bench) watchReady(ctx context.Context, namespace string) (<-chan made, 
 		}
 	}()
 	return out, w.Stop, nil
+}
+
+// cpu is the processor time that each part has used so far.
+func (b *bench) cpu() map[string]time.Duration {
+	used := map[string]time.Duration{}
+	for part, pid := range b.running.Parts {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		// The fields after the name in brackets; 12 and 13 are user and system time in hundredths.
+		_, rest, _ := strings.Cut(string(text), ") ")
+		fields := strings.Fields(rest)
+		for _, f := range fields[11:13] {
+			n, _ := strconv.Atoi(f)
+			used[part] += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return used
 }
 
 // quietRequests are the requests once none has been added for a second.
