@@ -46,6 +46,7 @@ func TestControllers(t *testing.T) {
 		"a registry that is down":                          registryDown,
 		"an initial scale of zero":                         initialZero,
 		"a rollout, step by step":                          rollout,
+		"scaling by the service":                           inherited,
 		"a class that changes":                             class,
 		"what a domain mapping says":                       domainMappings,
 		"a private registry":                               privateRegistry,

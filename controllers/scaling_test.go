@@ -78,3 +78,38 @@ func revisionOf(t *testing.T, p *platform, ns, name string) *v1.Revision {
 	}
 	return rev
 }
+
+// inherited: a Revision begins with the pods that its Service asks for, and keeps the annotations of its template apart.
+func inherited(t *testing.T, p *platform, ns string) {
+	s := p.service(ns, "three", "app:v1")
+	s.Annotations = map[string]string{serving.InitialScaleAnnotation: "3"}
+	s.Spec.Template.Annotations = map[string]string{serving.InitialScaleAnnotation: "2"}
+	p.create(t, s)
+	d := eventually(t, p, &appsv1.Deployment{}, ns, "three-00001-deployment", "the deployment is there", func(*appsv1.Deployment) string { return "" })
+	if *d.Spec.Replicas != 3 {
+		t.Errorf("it begins with %d pods", *d.Spec.Replicas)
+	}
+	for i := range 3 {
+		p.pod(t, ns, "three-00001", fmt.Sprint("three-", i), up)
+	}
+	eventually(t, p, &v1.Service{}, ns, "three", "ready with three pods", isReady)
+	before := revisionOf(t, p, ns, "three-00001")
+	if before.Annotations[serving.InitialScaleAnnotation] != "2" || before.Annotations[serving.TemplateScalingAnnotation] == "" {
+		t.Errorf("the revision has %v", before.Annotations)
+	}
+	// Other annotations of the Service reach nothing that runs.
+	update(t, p, &v1.Service{}, ns, "three", func(s *v1.Service) { s.Annotations[serving.MinScaleAnnotation] = "1" })
+	eventually(t, p, &v1.Configuration{}, ns, "three", "the configuration has it", func(c *v1.Configuration) string {
+		if c.Annotations[serving.MinScaleAnnotation] != "1" {
+			return "not yet"
+		}
+		return ""
+	})
+	after := &appsv1.Deployment{}
+	if err := p.Get(t.Context(), client.ObjectKeyFromObject(d), after); err != nil || after.Generation != d.Generation {
+		t.Errorf("the deployment is at generation %d, %v", after.Generation, err)
+	}
+	if rev := revisionOf(t, p, ns, "three-00001"); rev.Generation != before.Generation || rev.Annotations[serving.MinScaleAnnotation] != "" {
+		t.Errorf("the revision was changed: %v", rev.Annotations)
+	}
+}

@@ -180,8 +180,24 @@ func (r *reconciler) run(ctx context.Context, rev *v1.Revision) error {
 	if err := r.List(ctx, pods, client.InNamespace(rev.Namespace), client.MatchingFields{byRevision: string(rev.UID)}, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("revision %s/%s: list pods: %w", rev.Namespace, rev.Name, err)
 	}
-	observe(&rev.Status, d, pods.Items, initialScale(rev, r.settings.Load()), r.now())
+	initial, scaleErr := r.initialScale(ctx, rev)
+	if scaleErr != nil {
+		return errors.Join(err, scaleErr)
+	}
+	observe(&rev.Status, d, pods.Items, initial, r.now())
 	return err
+}
+
+// initialScale is the number of pods that the Revision is made with, by what scales it now.
+func (r *reconciler) initialScale(ctx context.Context, rev *v1.Revision) (int32, error) {
+	scaled, err := v1.ReadScaled(rev, func(name string, into metav1.Object) error {
+		return r.Get(ctx, types.NamespacedName{Namespace: rev.Namespace, Name: name}, into.(client.Object),
+			&client.GetOptions{UnsafeDisableDeepCopy: new(true)})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return initialScale(scaled, r.settings.Load()), nil
 }
 
 // resolved says whether the Revision's images are known by digest, and asks for them if not.
@@ -231,7 +247,11 @@ func (r *reconciler) deployment(ctx context.Context, rev *v1.Revision) (*appsv1.
 	seen := &appsv1.Deployment{}
 	err := r.Get(ctx, client.ObjectKeyFromObject(want), seen)
 	if apierrors.IsNotFound(err) {
-		return r.create(ctx, rev, want, initialScale(rev, s))
+		initial, err := r.initialScale(ctx, rev)
+		if err != nil {
+			return nil, err
+		}
+		return r.create(ctx, rev, want, initial)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("revision %s/%s: read deployment %s: %w", rev.Namespace, rev.Name, want.Name, err)
