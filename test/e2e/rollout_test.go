@@ -106,3 +106,39 @@ func TestRolloutStopsAtAFailingRevision(t *testing.T) {
 		t.Errorf("it answers %s", a)
 	}
 }
+
+// TestRolloutOfATag: in the middle of a rollout the host of a tag splits as its target does.
+func TestRolloutOfATag(t *testing.T) {
+	n := begin(t)
+	n.Deploy("web", func(s *v1.Service) {
+		says("one")(s)
+		s.Annotations = map[string]string{serving.RolloutDurationAnnotation: "1h"}
+		s.Spec.Template.Annotations[serving.MinScaleAnnotation] = "1"
+	})
+	follows, two := true, int64(2)
+	n.Change("web", route(percent("web-00001", 98, ""), v1.TrafficTarget{LatestRevision: &follows, Percent: &two, Tag: "live"}))
+	n.AwaitReady("web")
+	n.Change("web", says("two"))
+	// One percent of two: half of the tag's.
+	n.AwaitService("web", func(s *v1.Service) error {
+		if shareOf(s, "web-00002") != 1 || shareOf(s, "web-00001") != 99 {
+			return fmt.Errorf("traffic is %+v", s.Status.Traffic)
+		}
+		return nil
+	})
+	n.AwaitAnswer(t, platform.External, n.URL("live-web", "/"), func(a platform.Answer) bool { return a.Revision() == "web-00002" })
+	by := map[string]int{}
+	for _, a := range many(t, n, n.URL("live-web", "/"), 200, 8) {
+		by[a.Revision()]++
+	}
+	if by["web-00001"] < 50 || by["web-00002"] < 50 {
+		t.Errorf("the tag's host answers by revision %v", by)
+	}
+	n.Change("web", func(s *v1.Service) { s.Annotations[serving.RolloutDurationAnnotation] = "0s" })
+	n.AwaitReady("web")
+	for i, a := range many(t, n, n.URL("live-web", "/"), 50, 8) {
+		if a.Revision() != "web-00002" {
+			t.Fatalf("after the rollout the tag's host answers %d with %s", i, a)
+		}
+	}
+}
