@@ -71,8 +71,8 @@ func (e AnnotationError) Error() string {
 // ParseAutoscaling gives the scaling of a Revision with the containerConcurrency
 // (requests; 0 is no limit), from layers of annotations of which a later one wins. Keys count with their
 // last part in kebab-case or camelCase; where one layer has both, kebab-case wins. A bad
-// annotation is reported, in a fixed order, and counts as absent, so that the value
-// returned can always be used. Which object comes before which is said by v1.ScalingLayers.
+// annotation is reported, in a fixed order, and counts as absent: the layer before it
+// holds. So the value returned can always be used. Which object comes before which is said by v1.ScalingLayers.
 func ParseAutoscaling(s Autoscaler, containerConcurrency int64, layers ...map[string]string) (Autoscaling, []AnnotationError) {
 	p := annotations{layers: layers}
 	a := Autoscaling{
@@ -89,13 +89,13 @@ func ParseAutoscaling(s Autoscaler, containerConcurrency int64, layers ...map[st
 		PanicThresholdPercentage: s.PanicThresholdPercentage,
 		Aggregation:              serving.AggregationLinear,
 	}
-	if v, key, ok := p.get(serving.ClassAnnotation); ok {
+	p.take(serving.ClassAnnotation, func(v string) string {
 		if strings.HasSuffix(v, ".knative.dev") && v != serving.ClassKPA && v != serving.ClassHPA || v == "" {
-			p.bad(key, v, "is not %s or %s", serving.ClassKPA, serving.ClassHPA)
-		} else {
-			a.Class = v
+			return fmt.Sprintf("is not %s or %s", serving.ClassKPA, serving.ClassHPA)
 		}
-	}
+		a.Class = v
+		return ""
+	})
 	p.metric(&a)
 	p.target(&a, s, float64(containerConcurrency))
 	p.float(serving.TargetBurstCapacityAnnotation, &a.TargetBurstCapacity, func(v float64) string {
@@ -110,15 +110,18 @@ func ParseAutoscaling(s Autoscaler, containerConcurrency int64, layers ...map[st
 	p.duration(serving.WindowAnnotation, &a.Window, WindowMin, true)
 	p.float(serving.PanicWindowAnnotation, &a.PanicWindowPercentage, within(1, 100))
 	p.float(serving.PanicThresholdAnnotation, &a.PanicThresholdPercentage, within(110, 1000))
-	if v, key, ok := p.get(serving.AggregationAnnotation); ok && a.Class == serving.ClassKPA {
-		switch v {
-		case serving.AggregationLinear, "":
-			a.Aggregation = serving.AggregationLinear
-		case serving.AggregationWeightedExponential, "weightedExponential":
-			a.Aggregation = serving.AggregationWeightedExponential
-		default:
-			p.bad(key, v, "is not %s or %s", serving.AggregationLinear, serving.AggregationWeightedExponential)
-		}
+	if a.Class == serving.ClassKPA {
+		p.take(serving.AggregationAnnotation, func(v string) string {
+			switch v {
+			case serving.AggregationLinear:
+				a.Aggregation = serving.AggregationLinear
+			case serving.AggregationWeightedExponential, "weightedExponential":
+				a.Aggregation = serving.AggregationWeightedExponential
+			default:
+				return fmt.Sprintf("is not %s or %s", serving.AggregationLinear, serving.AggregationWeightedExponential)
+			}
+			return ""
+		})
 	}
 	return a, p.errs
 }
@@ -131,6 +134,23 @@ type annotations struct {
 
 func (p *annotations) bad(key, value, format string, args ...any) {
 	p.errs = append(p.errs, AnnotationError{key, value, fmt.Sprintf(format, args...)})
+}
+
+// take hands out the values of a key, from the last layer that has it to the first, until
+// one is good: wrong says what is wrong with a value, "" for nothing. It returns whether one was taken.
+func (p *annotations) take(key string, wrong func(value string) string) bool {
+	for _, layer := range slices.Backward(p.layers) {
+		v, written, ok := lookup(layer, key)
+		if !ok {
+			continue
+		}
+		why := wrong(v)
+		if why == "" {
+			return true
+		}
+		p.bad(written, v, "%s", why)
+	}
+	return false
 }
 
 // get returns the value of a key in the last layer that has it, and the key as it was written.
@@ -185,18 +205,16 @@ func (p *annotations) metric(a *Autoscaling) {
 	if a.Class == serving.ClassHPA {
 		a.Metric = serving.MetricCPU
 	}
-	v, key, ok := p.get(serving.MetricAnnotation)
-	if !ok {
-		return
-	}
-	switch {
-	case a.Class == serving.ClassKPA && v != serving.MetricConcurrency && v != serving.MetricRPS:
-		p.bad(key, v, "is not %s or %s, which %s takes", serving.MetricConcurrency, serving.MetricRPS, serving.ClassKPA)
-	case v == "" && a.Class == serving.ClassHPA:
-		p.bad(key, v, "is empty")
-	default:
+	p.take(serving.MetricAnnotation, func(v string) string {
+		switch {
+		case a.Class == serving.ClassKPA && v != serving.MetricConcurrency && v != serving.MetricRPS:
+			return fmt.Sprintf("is not %s or %s, which %s takes", serving.MetricConcurrency, serving.MetricRPS, serving.ClassKPA)
+		case v == "":
+			return "is empty"
+		}
 		a.Metric = v
-	}
+		return ""
+	})
 }
 
 // target is total = annotation, else containerConcurrency, else the default; an
@@ -274,38 +292,31 @@ func (p *annotations) scales(a *Autoscaling, s Autoscaler) {
 
 // scale reads a number of pods; it returns whether a good one is there.
 func (p *annotations) scale(key string, into *int32, lowest int32) bool {
-	v, written, ok := p.get(key)
-	if !ok {
-		return false
-	}
-	n, err := strconv.ParseInt(v, 10, 32)
-	if err != nil || n < int64(lowest) {
-		if err == nil && key == serving.InitialScaleAnnotation && n == 0 {
-			p.bad(written, v, "is allowed only where %s has allow-zero-initial-scale", ConfigAutoscaler)
-		} else {
-			p.bad(written, v, "is not a whole number %d..%d", lowest, math.MaxInt32)
+	return p.take(key, func(v string) string {
+		n, err := strconv.ParseInt(v, 10, 32)
+		switch {
+		case err == nil && n >= int64(lowest):
+			*into = int32(n)
+			return ""
+		case err == nil && key == serving.InitialScaleAnnotation && n == 0:
+			return "is allowed only where " + ConfigAutoscaler + " has allow-zero-initial-scale"
 		}
-		return false
-	}
-	*into = int32(n)
-	return true
+		return fmt.Sprintf("is not a whole number %d..%d", lowest, math.MaxInt32)
+	})
 }
 
 func (p *annotations) float(key string, into *float64, wrong func(float64) string) {
-	v, written, ok := p.get(key)
-	if !ok {
-		return
-	}
-	n, err := parseFloat(v)
-	if err != nil {
-		p.bad(written, v, "is not a number")
-		return
-	}
-	if why := wrong(n); why != "" {
-		p.bad(written, v, "%s", why)
-		return
-	}
-	*into = n
+	p.take(key, func(v string) string {
+		n, err := parseFloat(v)
+		if err != nil {
+			return "is not a number"
+		}
+		why := wrong(n)
+		if why == "" {
+			*into = n
+		}
+		return why
+	})
 }
 
 func within(low, high float64) func(float64) string {
@@ -318,21 +329,19 @@ func within(low, high float64) func(float64) string {
 }
 
 func (p *annotations) duration(key string, into *time.Duration, low time.Duration, whole bool) {
-	v, written, ok := p.get(key)
-	if !ok {
-		return
-	}
-	d, err := time.ParseDuration(v)
-	switch {
-	case err != nil:
-		p.bad(written, v, "is not a duration like 30s or 5m")
-	case d < low || d > WindowMax:
-		p.bad(written, v, "is outside %s..%s", low, WindowMax)
-	case whole && d%time.Second != 0:
-		p.bad(written, v, "is not whole seconds")
-	default:
+	p.take(key, func(v string) string {
+		d, err := time.ParseDuration(v)
+		switch {
+		case err != nil:
+			return "is not a duration like 30s or 5m"
+		case d < low || d > WindowMax:
+			return fmt.Sprintf("is outside %s..%s", low, WindowMax)
+		case whole && d%time.Second != 0:
+			return "is not whole seconds"
+		}
 		*into = d
-	}
+		return ""
+	})
 }
 
 // AutoscalingKeys are the annotations of the autoscaling group in kebab-case.

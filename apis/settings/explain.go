@@ -136,14 +136,12 @@ func (*Store) explainAnnotation(one *Setting, annotation string, layers []Layer,
 		if !ok {
 			continue
 		}
-		for _, w := range wrong {
-			if w.Key == written && w.Value == v {
-				one.Note = fmt.Sprintf("%s on %s is not taken: %q %s", written, l.Object, v, w.Message)
-				return
-			}
+		if i := slices.IndexFunc(wrong, func(w AnnotationError) bool { return w.Key == written && w.Value == v }); i >= 0 {
+			one.Note = fmt.Sprintf("%s on %s is not taken: %q %s", written, l.Object, v, wrong[i].Message)
+			continue
 		}
 		one.From, one.Key = l.Object, written
-		if !sameValue(v, one.Value) {
+		if one.Note == "" && !sameValue(v, one.Value) {
 			one.Note = fmt.Sprintf("%s is written there", v)
 		}
 		return

@@ -46,6 +46,12 @@ func TestExplainAutoscaling(t *testing.T) {
 	if got := find(t, all, "metric"); got.Value != "concurrency" || got.From != "default" || !strings.Contains(got.Note, `"speed" is not concurrency or rps`) {
 		t.Errorf("a bad annotation: %+v", got)
 	}
+	fallen := find(t, s.ExplainAutoscaling(0,
+		Layer{"template", map[string]string{serving.WindowAnnotation: "20s"}},
+		Layer{"Service hello", map[string]string{serving.WindowAnnotation: "2s"}}), "window")
+	if fallen.Value != "20s" || fallen.From != "template" || !strings.Contains(fallen.Note, `Service hello is not taken: "2s" is outside`) {
+		t.Errorf("below a bad annotation: %+v", fallen)
+	}
 	if got := find(t, s.ExplainAutoscaling(20), "target"); got.From != "containerConcurrency" || got.Value != "20" {
 		t.Errorf("without an annotation: %+v", got)
 	}

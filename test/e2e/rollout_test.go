@@ -69,7 +69,7 @@ func TestGradualRollout(t *testing.T) {
 	}
 }
 
-// TestRolloutStopsAtAFailingRevision: a revision that falls ill in the middle keeps its share and gets no more; one that never gets ready gets nothing.
+// TestRolloutStopsAtAFailingRevision: a revision that never gets ready changes nothing of the rollout that is on its way.
 func TestRolloutStopsAtAFailingRevision(t *testing.T) {
 	n := begin(t)
 	n.Deploy("web", func(s *v1.Service) {

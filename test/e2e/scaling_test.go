@@ -117,6 +117,7 @@ func TestClassHPA(t *testing.T) {
 	n.AwaitReadyPods("web", 2)
 	matches(t, "kubectl get hpa", command(t, n, "kubectl", "get", "hpa", "web-00001", "-o", "jsonpath={.spec.minReplicas} {.spec.scaleTargetRef.name}"), `^2 web-00001-deployment$`)
 	n.MustFetch(t, n.URL("web", "/"))
+	matches(t, "explain", command(t, n, "explain", "web"), `(?m)^  Kubernetes scales it: .kubectl describe hpa web-00001.`)
 	// Kubernetes raises it; Ebb's own autoscaler would have put it back to two.
 	command(t, n, "kubectl", "annotate", "ksvc", "web", serving.MinScaleAnnotation+"=3")
 	n.AwaitReadyPods("web", 3)

@@ -7,6 +7,7 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/autoscaler"
 	"ebb.dev/ebb/autoscaler/intake"
@@ -103,6 +104,12 @@ func (h *health) explain(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	reasons := scaling.Scaler.Explain(namespace, revision)
+	for _, one := range all {
+		if one.Name == "class" && one.Value == serving.ClassHPA {
+			reasons = []string{"Kubernetes scales it: `kubectl describe hpa " + revision + "` says why"}
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(Explanation{Reasons: scaling.Scaler.Explain(namespace, revision), Settings: all})
+	_ = json.NewEncoder(w).Encode(Explanation{Reasons: reasons, Settings: all})
 }
