@@ -16,9 +16,6 @@ import (
 	"ebb.dev/ebb/apis/serving/nearest"
 )
 
-// maxTemplate bounds the text of a template, in bytes.
-const maxTemplate = 4096
-
 // parser reads the keys of one ConfigMap, remembers which of them were asked for and
 // collects what is wrong. A value that is absent leaves its target alone.
 type parser struct {
@@ -178,13 +175,9 @@ func (p *parser) template(key string, text string, older ...string) *template.Te
 	if v, ok := p.lookup(key, older...); ok {
 		text = v
 	}
-	if len(text) > maxTemplate {
-		p.bad(key, "the template is longer than %d bytes", maxTemplate)
-		return nil
-	}
-	t, err := template.New(key).Option("missingkey=error").Parse(text)
+	t, err := newTemplate(key, text)
 	if err != nil {
-		p.bad(key, "not a template: %v", err)
+		p.bad(key, "%v", err)
 		return nil
 	}
 	return t

@@ -75,9 +75,9 @@ func TestUnknownFields(t *testing.T) {
 		taken                    bool
 		want                     string
 	}{
-		{"in the spec", manifest("a", "", "  traffik: []\n"+pod), "strict", false, `strict decoding error: unknown field "spec.traffik"`},
-		{"in the spec", manifest("b", "", "  traffik: []\n"+pod), "warn", true, `Warning: unknown field "spec.traffik"`},
-		{"in the spec", manifest("c", "", "  traffik: []\n"+pod), "ignore", true, ``},
+		{"in the spec", manifest("a", "", "  routing: []\n"+pod), "strict", false, `strict decoding error: unknown field "spec.routing"`},
+		{"in the spec", manifest("b", "", "  routing: []\n"+pod), "warn", true, `Warning: unknown field "spec.routing"`},
+		{"in the spec", manifest("c", "", "  routing: []\n"+pod), "ignore", true, ``},
 		{"in a target", manifest("d", "", pod+"  traffic: [{latestRevision: true, percent: 100, wieght: 1}]\n"), "strict", false, `unknown field "spec.traffic[0].wieght"`},
 		{"in the metadata", manifest("e", "  lables: {}\n", pod), "strict", false, `unknown field "metadata.lables"`},
 		{"in a container", manifest("f", "", strings.Replace(pod, "image:", "comand: [x], image:", 1)), "strict", false, `spec.template.spec.containers[0].comand: Forbidden: unknown field; did you mean "command"?`},

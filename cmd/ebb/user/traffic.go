@@ -220,7 +220,7 @@ func (c TrafficChange) apply(svc *v1.Service, revisions []v1.Revision) ([]v1.Tra
 		// Tags stay where they are.
 		tagged := slices.DeleteFunc(next, func(t v1.TrafficTarget) bool { return t.Tag == "" })
 		for i := range tagged {
-			tagged[i].Percent = nil
+			tagged[i].Percent = new(int64(0))
 		}
 		next = nil
 		for _, p := range split {
@@ -248,7 +248,7 @@ func (c TrafficChange) apply(svc *v1.Service, revisions []v1.Revision) ([]v1.Tra
 			}
 		}
 		tagged := target(t[0], 0)
-		tagged.Percent, tagged.Tag = nil, t[1]
+		tagged.Tag = t[1]
 		next = append(next, tagged)
 	}
 	return slices.DeleteFunc(next, func(t v1.TrafficTarget) bool { // says nothing any more
@@ -278,7 +278,7 @@ func tagLatest(traffic []v1.TrafficTarget, tag string) []v1.TrafficTarget {
 		}
 	}
 	tagged := target(latest, 0)
-	tagged.Percent, tagged.Tag = nil, tag
+	tagged.Tag = tag
 	return append(next, tagged)
 }
 
