@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -84,7 +85,7 @@ func unreadable(req *admission.Request, err error) admission.Response {
 	if errors.Is(err, errUnknownKind) {
 		return admission.Errored(http.StatusNotFound, err)
 	}
-	return admission.Errored(http.StatusBadRequest, err)
+	return admission.Errored(http.StatusBadRequest, errors.New(clip(err.Error(), maxText)))
 }
 
 func refused(req *admission.Request, errs field.ErrorList) admission.Response {
@@ -92,7 +93,11 @@ func refused(req *admission.Request, errs field.ErrorList) admission.Response {
 	if name == "" {
 		name = "(named by the server)"
 	}
-	status := apierrors.NewInvalid(schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}, name, errs).Status()
+	few, more := bounded(errs)
+	status := apierrors.NewInvalid(schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}, clip(name, maxValue), few).Status()
+	if more > 0 {
+		status.Message += fmt.Sprintf(", and %d more", more)
+	}
 	response := admission.Denied("")
 	response.Result = &status
 	return response

@@ -33,8 +33,15 @@ type domainEntry struct {
 	Type string `json:"type,omitempty"`
 }
 
+// maxDomains bounds the domains, each of which is compared with each Route.
+const maxDomains = 1000
+
 func parseDomain(p *parser) Domain {
 	var d Domain
+	if len(p.data) > maxDomains {
+		p.bad("…", "has %d domains; the most is %d", len(p.data), maxDomains)
+		p.data = nil
+	}
 	hasDefault := false
 	for _, name := range slices.Sorted(maps.Keys(p.data)) {
 		if name == "_example" {

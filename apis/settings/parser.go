@@ -43,9 +43,23 @@ func (p *parser) lookup(key string, older ...string) (string, bool) {
 	return "", false
 }
 
+// Bounds of what is said about one ConfigMap, which may be a megabyte of mistakes.
+const (
+	maxErrors  = 20
+	maxMessage = 1 << 10 // bytes
+	maxKey     = 253     // bytes, as Kubernetes has it
+)
+
 // bad reports a key's value.
 func (p *parser) bad(key, format string, args ...any) {
-	p.errs = append(p.errs, fmt.Errorf("%s/%s: %s", p.configMap, key, fmt.Sprintf(format, args...)))
+	message := fmt.Sprintf(format, args...)
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	}
+	if len(key) > maxKey {
+		key = strings.ToValidUTF8(key[:maxKey], "") + "…"
+	}
+	p.errs = append(p.errs, fmt.Errorf("%s/%s: %s", p.configMap, key, message))
 }
 
 // err returns everything that is wrong, keys that nobody asked for included, in a fixed order.
@@ -53,6 +67,10 @@ func (p *parser) err() error {
 	for _, key := range slices.Sorted(maps.Keys(p.data)) {
 		if slices.Contains(p.known, key) {
 			continue
+		}
+		if len(p.errs) > maxErrors {
+			p.errs = append(p.errs[:maxErrors], fmt.Errorf("%s: more is wrong", p.configMap))
+			break
 		}
 		if like := nearest.Name(key, p.known); like != "" {
 			p.bad(key, "unknown key; did you mean %q?", like)

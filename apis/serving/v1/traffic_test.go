@@ -41,7 +41,7 @@ func sound(s *v1.Service) error {
 			continue
 		}
 		host, err := settings.Default().TagHost(target.Tag, settings.RouteName{Name: s.Name, Namespace: s.Namespace})
-		if err != nil || len(validation.IsDNS1123Subdomain(host)) > 0 || tags[target.Tag] {
+		if err != nil || len(validation.IsDNS1123Subdomain(host)) > 0 || len(validation.IsDNS1035Label(target.Tag)) > 0 || tags[target.Tag] {
 			return fmt.Errorf("tag of %+v: host %q, %w", target, host, err)
 		}
 		tags[target.Tag] = true
