@@ -8,6 +8,7 @@
 //	gc             deletes Revisions that nobody needs any more
 //	hpa            Revision -> HorizontalPodAutoscaler, where its class says so
 //	route          Route -> status.traffic, URLs, in-cluster names
+//	domainmapping  DomainMapping -> status, ClusterDomainClaim
 //	apply          how all of them write
 //
 // Objects come in from the API server's watches and go out to it by server-side apply; a
