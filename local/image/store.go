@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -212,6 +213,11 @@ func (s *Store) remember(ref, digest string) error {
 		return nil
 	}
 	s.refs[ref] = digest
+	return s.saveRefs()
+}
+
+// saveRefs writes the references; mu is held.
+func (s *Store) saveRefs() error {
 	b, err := json.Marshal(s.refs)
 	if err != nil {
 		return err
@@ -225,7 +231,13 @@ func (s *Store) remember(ref, digest string) error {
 
 func (s *Store) load(r name.Reference, ref, digest string) (Image, error) {
 	dir := s.folder(digest)
+	s.mu.Lock() // with the time of its last use, before anybody can remove it
 	b, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err == nil {
+		now := time.Now()
+		err = os.Chtimes(filepath.Join(dir, "config.json"), now, now)
+	}
+	s.mu.Unlock()
 	if err != nil {
 		return Image{}, err
 	}

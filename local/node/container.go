@@ -12,7 +12,6 @@ import (
 
 	"ebb.dev/ebb/local/image"
 	"ebb.dev/ebb/local/shim"
-	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -291,11 +290,6 @@ func (c *container) start(attempt int) (*shim.Container, error) {
 // image pulls until it has the image; the waiting reasons are a kubelet's.
 func (c *container) image() (image.Image, error) {
 	policy := image.Policy(c.spec.ImagePullPolicy)
-	keys, err := c.p.keychain()
-	if err != nil {
-		c.p.n.log.Warn("pull secrets", "pod", c.p.name, "error", err)
-		keys = authn.DefaultKeychain
-	}
 	ctx, cancel := context.WithCancel(c.p.n.ctx)
 	defer cancel()
 	go func() {
@@ -306,7 +300,7 @@ func (c *container) image() (image.Image, error) {
 		}
 	}()
 	for backOff := firstBackOff; ; backOff = min(2*backOff, mostBackOff) {
-		img, err := c.p.n.images.Get(ctx, c.spec.Image, policy, keys)
+		img, err := c.p.n.images.Get(ctx, c.spec.Image, policy, askedFor{c})
 		if err == nil {
 			return img, nil
 		}

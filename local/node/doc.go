@@ -42,6 +42,10 @@ const IsolationAnnotation = "ebb.dev/isolation"
 // IsolationReasonAnnotation of the Node says why they are not kept apart better.
 const IsolationReasonAnnotation = "ebb.dev/isolation-reason"
 
+// LimitsAnnotation of the Node says why containers are not held to their limits; it is
+// not there when they are.
+const LimitsAnnotation = "ebb.dev/limits-not-enforced"
+
 // Config is what Run needs.
 type Config struct {
 	Client *rest.Config // for the API server
@@ -62,15 +66,16 @@ type Config struct {
 
 // Node is a running node.
 type Node struct {
-	cfg    Config
-	client kubernetes.Interface
-	images *image.Store
-	ports  *ports
-	iso    shim.Isolation
-	isoWhy string
-	events record.EventRecorder
-	log    *slog.Logger
-	api    net.Listener
+	cfg      Config
+	client   kubernetes.Interface
+	images   *image.Store
+	ports    *ports
+	iso      shim.Isolation
+	isoWhy   string
+	noLimits string // why containers are not held to their limits; "" when they are
+	events   record.EventRecorder
+	log      *slog.Logger
+	api      net.Listener
 
 	// ctx ends when the node process does; containers live on.
 	ctx context.Context
@@ -128,6 +133,10 @@ func Run(ctx context.Context, cfg Config) error {
 	} else {
 		n.log.Warn("isolation of containers", "mode", n.iso.String(), "because", n.isoWhy)
 	}
+	if err := tryLimits(ctx, cfg.Shim, data); err != nil {
+		n.noLimits = err.Error()
+		n.log.Warn("limits of containers are not enforced", "because", err)
+	}
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&typed.EventSinkImpl{Interface: client.CoreV1().Events("")})
 	defer broadcaster.Shutdown()
@@ -139,7 +148,7 @@ func Run(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n.ctx = ctx
-	for what, f := range map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "pods": n.watch} {
+	for what, f := range map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "images": n.collect, "pods": n.watch} {
 		n.work.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("%s: %w", what, err))

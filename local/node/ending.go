@@ -123,6 +123,12 @@ func (c *container) terminated(dir string, e shim.Exit) v1.ContainerState {
 	if e.Code != 0 {
 		t.Reason = "Error"
 	}
+	if err := closeGroups(dir); err != nil {
+		c.p.n.log.Warn("remove control groups", "pod", c.p.name, "container", c.spec.Name, "error", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, oomFile)); err == nil && e.Code != 0 {
+		t.Reason = "OOMKilled"
+	}
 	if e.Error != "" {
 		t.Message = e.Error
 		if e.Code == 128 {

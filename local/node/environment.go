@@ -3,7 +3,6 @@ package node
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
@@ -14,7 +13,6 @@ import (
 
 	"ebb.dev/ebb/local/image"
 	"ebb.dev/ebb/local/shim"
-	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -72,7 +70,14 @@ func (c *container) makeSpec(img image.Image, dir string) (shim.Spec, error) {
 	if s.Mounts, err = c.mounts(dir, env); err != nil {
 		return s, err
 	}
-	return s, nil
+	s.Groups = c.groups()
+	if x := c.spec.SecurityContext; x != nil && x.ReadOnlyRootFilesystem != nil {
+		s.ReadOnly = *x.ReadOnlyRootFilesystem
+	}
+	if me := os.Getuid(); me != 0 && !c.p.n.iso.Mounts && uid != me && uid != 0 {
+		c.say("UserNotChanged", "container %s runs as user %d and not %d: only root, or a user namespace, can change it", c.spec.Name, me, uid)
+	}
+	return s, c.limit(dir, &s)
 }
 
 func (p *pod) changePortIf(serves bool) error {
@@ -300,6 +305,19 @@ func (c *container) user(img image.Image) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
+// groups are the further ones of the container's processes.
+func (c *container) groups() (all []int) {
+	if s := c.p.object().Spec.SecurityContext; s != nil {
+		for _, g := range s.SupplementalGroups {
+			all = append(all, int(g))
+		}
+		if s.FSGroup != nil {
+			all = append(all, int(*s.FSGroup))
+		}
+	}
+	return all
+}
+
 func over(n int, v *int64) int {
 	if v != nil {
 		return int(*v)
@@ -357,41 +375,4 @@ func stopSignal(s string) int {
 		return n
 	}
 	return map[string]int{"SIGINT": int(syscall.SIGINT), "SIGQUIT": int(syscall.SIGQUIT), "SIGHUP": int(syscall.SIGHUP), "SIGUSR1": int(syscall.SIGUSR1), "SIGUSR2": int(syscall.SIGUSR2), "SIGKILL": int(syscall.SIGKILL)}[strings.ToUpper(s)]
-}
-
-// keychain is the machine's own and the pod's pull secrets.
-func (p *pod) keychain() (authn.Keychain, error) {
-	o := p.object()
-	chain := []authn.Keychain{}
-	for _, ref := range o.Spec.ImagePullSecrets {
-		ctx, cancel := context.WithTimeout(p.n.ctx, secretTimeout)
-		s, err := p.n.client.CoreV1().Secrets(o.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-		cancel()
-		if err != nil {
-			return nil, fmt.Errorf("imagePullSecret %s: %w", ref.Name, err)
-		}
-		var d struct {
-			Auths map[string]authn.AuthConfig `json:"auths"`
-		}
-		b := s.Data[v1.DockerConfigJsonKey]
-		if err := json.Unmarshal(b, &d); err != nil {
-			return nil, fmt.Errorf("imagePullSecret %s: key %s is not a docker configuration", ref.Name, v1.DockerConfigJsonKey)
-		}
-		chain = append(chain, logins(d.Auths))
-	}
-	return authn.NewMultiKeychain(append(chain, authn.DefaultKeychain)...), nil
-}
-
-type logins map[string]authn.AuthConfig
-
-// Resolve implements authn.Keychain.
-func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	for host, a := range l {
-		host = strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(host, "https://"), "http://"), "/")
-		host = strings.TrimSuffix(strings.TrimSuffix(host, "/v1"), "/v2")
-		if host == r.RegistryStr() || host == r.String() {
-			return authn.FromConfig(a), nil
-		}
-	}
-	return authn.Anonymous, nil
 }

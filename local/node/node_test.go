@@ -113,10 +113,10 @@ func TestNode(t *testing.T) {
 		name string
 		f    func(*testing.T, *cluster)
 	}{
-		{"serves and its logs are read", testServes}, {"pull errors", testPull}, {"exit codes, messages, restarts", testExits}, {"preStop before SIGTERM", testPreStop},
+		{"serves and its logs are read", testServes}, {"pull errors", testPull}, {"pull secrets", testPullSecrets}, {"exit codes, messages, restarts", testExits}, {"preStop before SIGTERM", testPreStop},
 		{"killed after its grace", testGrace}, {"readiness and liveness", testProbes}, {"environment and volumes", testEnvironment}, {"two pods, two ports", testPorts},
 		{"init containers", testInit}, {"sidecars", testSidecars}, {"volumes", testVolumes}, {"volumes follow their sources", testLiveVolumes}, {"exec", testExec}, {"attach", testAttach},
-		{"port-forward", testForward}, {"exec probes and hooks", testExecProbes}, {"start latency", testLatency}, {"kill -9 of the node", testKilled},
+		{"port-forward", testForward}, {"exec probes and hooks", testExecProbes}, {"limits", testLimits}, {"users and groups", testUsers}, {"conditions", testConditions}, {"start latency", testLatency}, {"kill -9 of the node", testKilled},
 	} {
 		t.Run(s.name, func(t *testing.T) { d := *c; d.t = t; s.f(t, &d); c.node = d.node })
 	}

@@ -410,7 +410,7 @@ func killPod(ctx context.Context, dir string) (n int, err error) {
 
 func removePod(dir string) error {
 	for _, r := range runs(dir) {
-		if err := shim.Remove(r); err != nil {
+		if err := errors.Join(closeGroups(r), shim.Remove(r)); err != nil {
 			return err
 		}
 	}

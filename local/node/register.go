@@ -21,7 +21,7 @@ import (
 const (
 	leaseSeconds  = 40
 	leaseEvery    = 10 * time.Second
-	statusEvery   = 5 * time.Minute // nothing in it changes
+	statusEvery   = 5 * time.Minute // when none of its conditions changes
 	maxPods       = 1000
 	leaseNames    = "kube-node-lease"
 	firstAttempts = 200 * time.Millisecond
@@ -42,6 +42,7 @@ func (n *Node) register(ctx context.Context) error {
 	}
 	t := time.NewTicker(leaseEvery)
 	defer t.Stop()
+	before := pressures(n.cfg.Data)
 	for at := time.Now(); ; {
 		if err := n.renew(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("renew the node's lease", "error", err)
@@ -51,13 +52,22 @@ func (n *Node) register(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		if time.Since(at) >= statusEvery {
-			at = time.Now()
+		now := pressures(n.cfg.Data)
+		if time.Since(at) >= statusEvery || now != before {
+			at, before = time.Now(), now
 			if err := n.putNode(ctx); err != nil && ctx.Err() == nil {
 				n.log.Warn("update the node", "error", err)
 			}
 		}
 	}
+}
+
+// pressures are the conditions' statuses, in one word.
+func pressures(data string) (s string) {
+	for _, c := range read(data).conditions() {
+		s += string(c.Status) + " "
+	}
+	return s
 }
 
 func (n *Node) putNode(ctx context.Context) error {
@@ -83,6 +93,10 @@ func (n *Node) putNode(ctx context.Context) error {
 	delete(o.Annotations, IsolationReasonAnnotation)
 	if n.isoWhy != "" {
 		o.Annotations[IsolationReasonAnnotation] = n.isoWhy
+	}
+	delete(o.Annotations, LimitsAnnotation)
+	if n.noLimits != "" {
+		o.Annotations[LimitsAnnotation] = n.noLimits
 	}
 	o.Spec.Taints = nil // it is ready, whatever was thought of it while it was away
 	o.Spec.Unschedulable = false
@@ -121,13 +135,20 @@ func (n *Node) status(old v1.NodeStatus) v1.NodeStatus {
 	if a, ok := n.api.Addr().(*net.TCPAddr); ok {
 		s.DaemonEndpoints.KubeletEndpoint.Port = int32(a.Port) //nolint:gosec // a port
 	}
-	ready := v1.NodeCondition{Type: v1.NodeReady, Status: v1.ConditionTrue, Reason: "Running", Message: "pods are processes of this machine; isolation: " + n.iso.String(), LastHeartbeatTime: now, LastTransitionTime: now}
-	for _, c := range old.Conditions {
-		if c.Type == ready.Type && c.Status == ready.Status {
-			ready.LastTransitionTime = c.LastTransitionTime
+	ready := v1.NodeCondition{Type: v1.NodeReady, Status: v1.ConditionTrue, Reason: "Running", Message: "pods are processes of this machine; isolation: " + n.iso.String()}
+	if n.noLimits != "" {
+		ready.Message += "; limits are not enforced: " + n.noLimits
+	}
+	s.Conditions = append(read(n.cfg.Data).conditions(), ready)
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		c.LastHeartbeatTime, c.LastTransitionTime = now, now
+		for _, o := range old.Conditions {
+			if o.Type == c.Type && o.Status == c.Status {
+				c.LastTransitionTime = o.LastTransitionTime
+			}
 		}
 	}
-	s.Conditions = []v1.NodeCondition{ready}
 	return s
 }
 

@@ -132,6 +132,9 @@ func readJSON(dir, name string, v any) error {
 	return nil
 }
 
+// ReadSpec tells what the container of a folder was to run.
+func ReadSpec(dir string) (s Spec, err error) { return s, readJSON(dir, specFile, &s) }
+
 // ReadExit tells how the container of a folder ended; ok is false while it has not.
 func ReadExit(dir string) (e Exit, ok bool, err error) {
 	err = readJSON(dir, exitFile, &e)
