@@ -25,9 +25,11 @@ func (s *Store) Collect(ctx context.Context, bytes uint64, rest time.Duration, u
 		return 0, 0, err
 	}
 	for _, dir := range dirs {
-		if info, err := os.Stat(filepath.Join(dir, "config.json")); err == nil {
-			all = append(all, candidate{dir, info.ModTime()})
+		info, err := os.Stat(filepath.Join(dir, "config.json"))
+		if err != nil {
+			return 0, 0, err
 		}
+		all = append(all, candidate{dir, info.ModTime()})
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return a.last.Compare(b.last) })
 	for _, c := range all {

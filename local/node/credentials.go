@@ -88,7 +88,7 @@ func loginsOf(s *v1.Secret) (logins, error) {
 
 // Resolve implements authn.Keychain: the login with the longest path that the image is under.
 func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	var best authn.Authenticator = authn.Anonymous
+	best := authn.Anonymous
 	longest := -1
 	for key, a := range l {
 		path := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://"), "/")

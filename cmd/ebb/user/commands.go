@@ -5,6 +5,6 @@ import "github.com/spf13/cobra"
 // Commands of this package, in the order of the help.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		DeployCommand(), ListCommand(), DescribeCommand(), RevisionsCommand(), TrafficCommand(), LogsCommand(), ExplainCommand(), DeleteCommand(), StatusCommand(),
+		DeployCommand(), ListCommand(), DescribeCommand(), RevisionsCommand(), TrafficCommand(), LogsCommand(), ExplainCommand(), DeleteCommand(), StatusCommand(), ImageCommand(),
 	}
 }
