@@ -217,6 +217,9 @@ func (r *reconciler) services(ctx context.Context, route *v1.Route, want []*core
 }
 
 func (r *reconciler) report(before, after *v1.Route) {
+	for _, e := range rolloutEvents(rollouts(before), rollouts(after)) {
+		r.events.Eventf(after, nil, e.kind, e.reason, "Route", "%s", e.text)
+	}
 	was, is := before.Status.Conditions.Get(v1.ConditionReady), after.Status.Conditions.Get(v1.ConditionReady)
 	switch {
 	case is.IsTrue() && !was.IsTrue():

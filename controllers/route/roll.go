@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
@@ -83,6 +85,40 @@ func (out *rolling) add(ro rollout, target v1.TrafficTarget, ready *v1.Condition
 	case out.message == "":
 		out.message = "A gradual rollout of the latest revision(s) is in progress."
 	}
+}
+
+// told is an event about a rollout.
+type told struct{ kind, reason, text string }
+
+// rolloutEvents are what is worth telling of the change from one state to the next: a
+// beginning, a pause, its end, and the end of all. Single steps are not.
+func rolloutEvents(before, after []rollout) []told {
+	find := func(all []rollout, like rollout) *rollout {
+		for i := range all {
+			if all[i].Configuration == like.Configuration && all[i].Tag == like.Tag {
+				return &all[i]
+			}
+		}
+		return nil
+	}
+	var out []told
+	for _, now := range after {
+		was := find(before, now)
+		switch {
+		case was == nil || was.To != now.To:
+			out = append(out, told{corev1.EventTypeNormal, "RolloutStarted", fmt.Sprintf("Revision %q begins with %d%% of %d%%", now.To, now.Share, now.Percent)})
+		case now.Paused && !was.Paused:
+			out = append(out, told{corev1.EventTypeWarning, "RolloutPaused", fmt.Sprintf("Revision %q stays at %d%% of %d%%", now.To, now.Share, now.Percent)})
+		case was.Paused && !now.Paused:
+			out = append(out, told{corev1.EventTypeNormal, "RolloutResumed", fmt.Sprintf("Revision %q goes on from %d%% of %d%%", now.To, now.Share, now.Percent)})
+		}
+	}
+	for _, was := range before {
+		if find(after, was) == nil {
+			out = append(out, told{corev1.EventTypeNormal, "RolloutEnded", fmt.Sprintf("The rollout to Revision %q, which had %d%% of %d%%, is at its end", was.To, was.Share, was.Percent)})
+		}
+	}
+	return out
 }
 
 // held is what a Route's rollouts are while its traffic stays as it is: paused.

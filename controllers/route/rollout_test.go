@@ -359,6 +359,35 @@ func FuzzRollouts(f *testing.F) {
 	})
 }
 
+func TestRolloutEvents(t *testing.T) {
+	one := rollout{Configuration: "a", To: "a-2", Percent: 100, Begin: 1, Share: 1}
+	more, paused, other, tagged := one, one, one, one
+	more.Share, paused.Paused, other.To, tagged.Tag = 50, true, "a-3", "x"
+	for _, tc := range []struct {
+		name          string
+		before, after []rollout
+		want          string
+	}{
+		{"nothing", nil, nil, ""},
+		{"begins", nil, []rollout{one}, "RolloutStarted"},
+		{"a step", []rollout{one}, []rollout{more}, ""},
+		{"superseded", []rollout{more}, []rollout{other}, "RolloutStarted"},
+		{"paused", []rollout{one}, []rollout{paused}, "RolloutPaused"},
+		{"still paused", []rollout{paused}, []rollout{paused}, ""},
+		{"goes on", []rollout{paused}, []rollout{more}, "RolloutResumed"},
+		{"ends", []rollout{more}, nil, "RolloutEnded"},
+		{"one of two ends", []rollout{more, tagged}, []rollout{tagged}, "RolloutEnded"},
+	} {
+		var got []string
+		for _, e := range rolloutEvents(tc.before, tc.after) {
+			got = append(got, e.reason)
+		}
+		if strings.Join(got, " ") != tc.want {
+			t.Errorf("%s: %v, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestRolloutDuration(t *testing.T) {
 	s, err := settings.Default().With(settings.ConfigNetwork, map[string]string{"rollout-duration": "90s"})
 	if err != nil {
