@@ -47,6 +47,7 @@ func TestControllers(t *testing.T) {
 		"an initial scale of zero":                         initialZero,
 		"a rollout, step by step":                          rollout,
 		"scaling by the service":                           inherited,
+		"a revision that was ready fails later":            failsLater,
 		"a class that changes":                             class,
 		"what a domain mapping says":                       domainMappings,
 		"a private registry":                               privateRegistry,

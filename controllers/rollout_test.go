@@ -176,3 +176,25 @@ func deadline(t *testing.T, p *platform, ns string) {
 		t.Errorf("the deadline of the first is %d s (%v)", *d.Spec.ProgressDeadlineSeconds, err)
 	}
 }
+
+// failsLater: a Revision that was ready and fails says so everywhere and keeps the traffic, which nobody else could
+// take; the next one that is ready gets it at once.
+func failsLater(t *testing.T, p *platform, ns string) {
+	p.ready(t, ns, "later")
+	p.kubelet(t, ns, "later-1", exited(9, "out of memory"))
+	failsWith(t, p, ns, "later", v1.ReasonExitCode+"9", "out of memory")
+	eventually(t, p, &v1.Service{}, ns, "later", "the traffic stays", func(s *v1.Service) string {
+		if served(s.Status.Traffic) != "later-00001=100 " || s.Status.LatestReadyRevisionName != "later-00001" {
+			return "traffic " + served(s.Status.Traffic)
+		}
+		return says(s.Status.Conditions, v1.ServiceRoutesReady, yes, "", "")
+	})
+	update(t, p, &v1.Service{}, ns, "later", func(s *v1.Service) { s.Spec.Template.Spec.Containers[0].Image = p.registry + "/app:v2" })
+	p.pod(t, ns, "later-00002", "later-2", up)
+	eventually(t, p, &v1.Service{}, ns, "later", "the second one has it", func(s *v1.Service) string {
+		if served(s.Status.Traffic) != "later-00002=100 " {
+			return "not yet"
+		}
+		return isReady(s)
+	})
+}
