@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
@@ -252,6 +255,24 @@ func TestPullSecret(t *testing.T) {
 	}
 	answer(t, r)
 	if digests, err := r.resolve(rev); err != nil || digests["a"] != f.digest {
+		t.Errorf("got %v %v", digests, err)
+	}
+}
+
+// TestKeychainOfTheProcess: what docker login wrote for the control plane counts where the
+// pod and its account have nothing.
+func TestKeychainOfTheProcess(t *testing.T) {
+	f := newFakeRegistry(t)
+	f.locked.Store(true)
+	folder := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", folder)
+	auth := base64.StdEncoding.EncodeToString([]byte("user:secret"))
+	if err := os.WriteFile(filepath.Join(folder, "config.json"), []byte(`{"auths":{"`+f.host+`":{"auth":"`+auth+`"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newResolver(settings.NewStore(), 1, pullSecrets(fake.NewClientBuilder().Build()))
+	digests, err := r.all(t.Context(), revisionOfImages(f.host+"/app:v1"))
+	if err != nil || digests["a"] != f.digest {
 		t.Errorf("got %v %v", digests, err)
 	}
 }

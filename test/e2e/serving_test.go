@@ -130,3 +130,20 @@ func inventory(t *testing.T, n *platform.Namespace) []string {
 		return name == "serviceaccount/default" || name == "configmap/kube-root-ca.crt"
 	})
 }
+
+// TestMadeAgainAtOnce: a Service that is deleted and made again under its name meets the
+// children of the old one, which are not gone yet, and waits for their end.
+func TestMadeAgainAtOnce(t *testing.T) {
+	n := begin(t)
+	s := n.Deploy("again", says("0"))
+	for i := range 4 {
+		if err := n.Delete(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		word := fmt.Sprint(i + 1)
+		s = n.Deploy("again", says(word))
+		if a := n.MustFetch(t, n.URL("again", "/")); a.Body != "again-00001 "+word+"\n" {
+			t.Fatalf("made again it answers %s, want %s", a, word)
+		}
+	}
+}
