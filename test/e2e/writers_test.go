@@ -144,3 +144,23 @@ func TestWithoutAService(t *testing.T) {
 	n.AwaitAnswer(t, platform.External, n.URL("follows", "/"), func(a platform.Answer) bool { return a.Status == 404 })
 	says("fixed", "bare-00001 one\n")
 }
+
+// TestGeneratedName: the API server names the Service, after admission has seen it.
+func TestGeneratedName(t *testing.T) {
+	n := begin(t)
+	text := func(metadata string) string {
+		return strings.Replace(strings.Replace(manifest("x", "", runs(n, "one", "")), "name: x", "generateName: made-", 1), "metadata: {", "metadata: {"+metadata, 1)
+	}
+	if said, err := write(t, n, text("name: made-one, "), "create"); err == nil || !strings.Contains(said, "spec.template.metadata.name") {
+		t.Errorf("a revision's name for a Service that has none yet: %v\n%s", err, said)
+	}
+	said := mustWrite(t, n, text(""), "create", "-o", "name")
+	_, name, _ := strings.Cut(strings.TrimSpace(said), "/")
+	if !strings.HasPrefix(name, "made-") || len(name) != len("made-")+5 {
+		t.Fatalf("it is called %q", said)
+	}
+	n.AwaitReady(name)
+	if a := n.MustFetch(t, n.URL(name, "/")); a.Body != name+"-00001 one\n" {
+		t.Errorf("it answers %s", a)
+	}
+}
