@@ -9,8 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	"ebb.dev/ebb/apis/serving/v1beta1"
 )
 
 // kind is one of the API in the public Go types and in ours.
@@ -27,6 +29,7 @@ func kinds() []kind {
 		{v1.KindConfiguration, func() runtime.Object { return &servingv1.Configuration{} }, func() runtime.Object { return &v1.Configuration{} }, servingv1.ConfigurationList{}, v1.ConfigurationList{}},
 		{v1.KindRoute, func() runtime.Object { return &servingv1.Route{} }, func() runtime.Object { return &v1.Route{} }, servingv1.RouteList{}, v1.RouteList{}},
 		{v1.KindRevision, func() runtime.Object { return &servingv1.Revision{} }, func() runtime.Object { return &v1.Revision{} }, servingv1.RevisionList{}, v1.RevisionList{}},
+		{v1beta1.KindDomainMapping, func() runtime.Object { return &servingv1beta1.DomainMapping{} }, func() runtime.Object { return &v1beta1.DomainMapping{} }, servingv1beta1.DomainMappingList{}, v1beta1.DomainMappingList{}},
 	}
 }
 
