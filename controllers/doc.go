@@ -9,6 +9,7 @@
 //	hpa            Revision -> HorizontalPodAutoscaler, where its class says so
 //	route          Route -> status.traffic, URLs, in-cluster names
 //	domainmapping  DomainMapping -> status, ClusterDomainClaim
+//	certificate    has cert-manager issue certificates, for route and domainmapping
 //	apply          how all of them write
 //
 // Objects come in from the API server's watches and go out to it by server-side apply; a

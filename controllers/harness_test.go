@@ -36,6 +36,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/controllers/certificate"
 	"ebb.dev/ebb/controllers/configuration"
 	"ebb.dev/ebb/controllers/domainmapping"
 	"ebb.dev/ebb/controllers/gc"
@@ -82,6 +83,10 @@ func start(t *testing.T) *platform {
 		states: map[string]state{}, changes: make(chan event.GenericEvent, 100),
 		mappings: map[string]state{}, mappingChanges: make(chan event.GenericEvent, 100), certificates: map[string]certificateState{},
 	}, registry: images(t)}
+	issuer, err := certificate.Add(mgr, store, 50*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, err := range []error{
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: store}),
 		service.Add(mgr, service.Options{}),
@@ -89,8 +94,8 @@ func start(t *testing.T) *platform {
 		gc.Add(mgr, gc.Options{Settings: store, Now: p.clock.now}),
 		hpa.Add(mgr, hpa.Options{Settings: store}),
 		revision.Add(mgr, revision.Options{Settings: store, DrainAddress: "10.0.0.9:8013"}),
-		route.Add(mgr, route.Options{Settings: store, Programmed: p.gateways}),
-		domainmapping.Add(mgr, domainmapping.Options{Settings: store, Programmed: p.gateways}),
+		route.Add(mgr, route.Options{Settings: store, Programmed: p.gateways, Issuer: issuer}),
+		domainmapping.Add(mgr, domainmapping.Options{Settings: store, Programmed: p.gateways, Issuer: issuer}),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -64,6 +64,7 @@ func TestControllers(t *testing.T) {
 	})
 	// These write to objects of every namespace, so nothing else runs beside them.
 	t.Run("claims made for domain mappings", func(t *testing.T) { claimsMade(t, p) })
+	t.Run("certificates from cert-manager", func(t *testing.T) { certManager(t, p) })
 	t.Run("settings that change, and bad ones", func(t *testing.T) { settingsChange(t, p, p.namespace(t)) })
 	t.Run("another domain", func(t *testing.T) { anotherDomain(t, p, p.namespace(t)) })
 	t.Run("revisions that nobody needs", func(t *testing.T) { collected(t, p, p.namespace(t)) })

@@ -116,6 +116,8 @@ const (
 	// AutocreatedLabel on a ClusterDomainClaim: "true" says that Ebb made it for a
 	// DomainMapping, and deletes it with that.
 	AutocreatedLabel = EbbGroupName + "/autocreated"
+	// CertificateLabel is on the Certificates that Ebb has cert-manager issue.
+	CertificateLabel = EbbGroupName + "/certificate"
 	// RetryIdempotent is the value of RetryAnnotation.
 	RetryIdempotent = "idempotent"
 )

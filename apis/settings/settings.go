@@ -12,24 +12,26 @@ import (
 // Settings is one snapshot of all settings. It is never changed after it is made;
 // share it freely.
 type Settings struct {
-	Autoscaler Autoscaler
-	Defaults   Defaults
-	Network    Network
-	Domain     Domain
-	GC         GC
-	Deployment Deployment
-	Features   Features
+	Autoscaler  Autoscaler
+	Defaults    Defaults
+	Network     Network
+	Domain      Domain
+	GC          GC
+	Deployment  Deployment
+	Features    Features
+	CertManager CertManager
 }
 
 // Names of the ConfigMaps.
 const (
-	ConfigAutoscaler = "config-autoscaler"
-	ConfigDefaults   = "config-defaults"
-	ConfigNetwork    = "config-network"
-	ConfigDomain     = "config-domain"
-	ConfigGC         = "config-gc"
-	ConfigDeployment = "config-deployment"
-	ConfigFeatures   = "config-features"
+	ConfigAutoscaler  = "config-autoscaler"
+	ConfigDefaults    = "config-defaults"
+	ConfigNetwork     = "config-network"
+	ConfigDomain      = "config-domain"
+	ConfigGC          = "config-gc"
+	ConfigDeployment  = "config-deployment"
+	ConfigFeatures    = "config-features"
+	ConfigCertManager = "config-certmanager"
 )
 
 // ErrUnknownConfigMap is returned by Update for a name that holds no settings.
@@ -38,7 +40,7 @@ var ErrUnknownConfigMap = errors.New("no settings are read from this ConfigMap")
 // Names lists the ConfigMaps that settings are read from, sorted.
 func Names() []string {
 	return []string{
-		ConfigAutoscaler, ConfigDefaults, ConfigDeployment, ConfigDomain,
+		ConfigAutoscaler, ConfigCertManager, ConfigDefaults, ConfigDeployment, ConfigDomain,
 		ConfigFeatures, ConfigGC, ConfigNetwork,
 	}
 }
@@ -81,6 +83,8 @@ func (s *Settings) parse(configMap string, data map[string]string) error {
 		return finish(p, &s.GC, parseGC(p))
 	case ConfigDeployment:
 		return finish(p, &s.Deployment, parseDeployment(p))
+	case ConfigCertManager:
+		return finish(p, &s.CertManager, parseCertManager(p))
 	case ConfigFeatures:
 		return finish(p, &s.Features, parseFeatures(p))
 	}

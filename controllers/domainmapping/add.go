@@ -18,6 +18,7 @@ import (
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/apply"
+	issuing "ebb.dev/ebb/controllers/certificate"
 	watch "ebb.dev/ebb/controllers/settings"
 )
 
@@ -47,6 +48,8 @@ type Options struct {
 	Settings *settings.Store
 	// Programmed tells what the gateways have. Required.
 	Programmed Programmed
+	// Issuer of certificates; without one there are only those that users bring.
+	Issuer *issuing.Issuer
 	// Workers is the number of mappings worked on at the same time; 0 means 2.
 	Workers int
 }
@@ -61,7 +64,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 	}
 	r := &reconciler{
 		Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("ebb-domainmapping"),
-		settings: opts.Settings, programmed: opts.Programmed, now: time.Now,
+		settings: opts.Settings, programmed: opts.Programmed, issuer: opts.Issuer, now: time.Now,
 	}
 	ctx, indexer := context.Background(), mgr.GetFieldIndexer()
 	for index, key := range map[string]func(*v1beta1.DomainMapping) string{
@@ -75,7 +78,8 @@ func Add(mgr ctrl.Manager, opts Options) error {
 			return fmt.Errorf("index %s: %w", index, err)
 		}
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
+	all := func(ctx context.Context) ([]reconcile.Request, error) { return r.requests(ctx), nil }
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("domainmapping").
 		For(&v1beta1.DomainMapping{}).
 		Watches(&v1.Service{}, handler.EnqueueRequestsFromMapFunc(r.leadingTo)).
@@ -84,13 +88,15 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		// One that goes makes room for those of its name in other namespaces.
 		Watches(&v1beta1.DomainMapping{}, handler.EnqueueRequestsFromMapFunc(r.named)).
 		WatchesRawSource(source.Channel(opts.Programmed.MappingChanges(), &handler.EnqueueRequestForObject{})).
-		WatchesRawSource(watch.Source(opts.Settings, func(ctx context.Context) ([]reconcile.Request, error) { return r.requests(ctx), nil })).
-		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
-		Complete(apply.UnlessLeaving(r))
-	if err != nil {
+		WatchesRawSource(watch.Source(opts.Settings, all)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers})
+	if opts.Issuer != nil {
+		b = b.WatchesRawSource(opts.Issuer.Source(v1beta1.KindDomainMapping, all))
+	}
+	if err := b.Complete(apply.UnlessLeaving(r)); err != nil {
 		return fmt.Errorf("add the domainmapping controller: %w", err)
 	}
-	err = ctrl.NewControllerManagedBy(mgr).
+	err := ctrl.NewControllerManagedBy(mgr).
 		Named("domainclaim").
 		For(&v1alpha1.ClusterDomainClaim{}).
 		Watches(&v1beta1.DomainMapping{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {

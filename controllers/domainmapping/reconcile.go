@@ -16,6 +16,7 @@ import (
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/apply"
+	issuing "ebb.dev/ebb/controllers/certificate"
 )
 
 const manager = "ebb-domainmapping"
@@ -26,6 +27,7 @@ type reconciler struct {
 	events     events.EventRecorder
 	settings   *settings.Store
 	programmed Programmed
+	issuer     *issuing.Issuer // nil: none are issued
 	now        func() time.Time
 }
 
@@ -67,7 +69,7 @@ func (r *reconciler) work(ctx context.Context, seen, next *v1beta1.DomainMapping
 	}
 	conditions.Set(resolve(seen, at), now)
 
-	provisioned, https := r.certificate(seen, s)
+	provisioned, https, errIssue := r.certificate(ctx, seen, next, s)
 	conditions.Set(provisioned, now)
 	status.URL = s.PlainURL(seen.Name)
 	if https {
@@ -75,16 +77,38 @@ func (r *reconciler) work(ctx context.Context, seen, next *v1beta1.DomainMapping
 	}
 	status.Address = &v1.Addressable{URL: status.URL}
 	r.ingress(seen, next, now)
-	return errClaim
+	return errors.Join(errClaim, errIssue)
 }
 
-func (r *reconciler) certificate(m *v1beta1.DomainMapping, _ *settings.Settings) (v1.Condition, bool) {
+// certificate says what the host's certificate is: the one that the user brings, one that
+// cert-manager issues, or none. The error is one to try again after.
+func (r *reconciler) certificate(ctx context.Context, m, next *v1beta1.DomainMapping, s *settings.Settings) (v1.Condition, bool, error) {
+	condition := condition(v1beta1.CertificateProvisioned, corev1.ConditionTrue, v1.ReasonTLSNotEnabled, "External domain TLS is not enabled.")
+	var secrets map[string]string
+	var err error
+	if r.issuer != nil {
+		var byHost map[string]string
+		// Nothing is issued for a host that may turn out to be another's.
+		if m.Spec.TLS == nil && issuing.Wanted(m.Annotations, s) && next.Status.Conditions.Get(v1beta1.DomainClaimed).IsTrue() {
+			byHost = map[string]string{m.Name: "mapping-" + string(m.UID)}
+		}
+		owner := issuing.Owner{Kind: v1beta1.GroupVersion.WithKind(v1beta1.KindDomainMapping), Object: m}
+		var issued v1.Condition
+		secrets, issued, err = r.issuer.Provision(ctx, owner, byHost, issuing.Noted(m.Status.Annotations), s)
+		if len(byHost) > 0 {
+			condition = issued
+			condition.Type = v1beta1.CertificateProvisioned
+		}
+	}
+	var errNote error
+	next.Status.Annotations, errNote = issuing.Note(next.Status.Annotations, secrets)
 	if m.Spec.TLS == nil {
-		return condition(v1beta1.CertificateProvisioned, corev1.ConditionTrue, v1.ReasonTLSNotEnabled, "External domain TLS is not enabled."), false
+		return condition, len(secrets) > 0, errors.Join(err, errNote)
 	}
 	p := provided{tls: r.programmed.TLS()}
 	p.served, p.known, p.problem = r.programmed.CertificateState(m.Namespace, m.Spec.TLS.SecretName, m.Name)
-	return certificate(m, p)
+	brought, https := certificate(m, p)
+	return brought, https, errors.Join(err, errNote)
 }
 
 // ingress says what the gateways have acknowledged of the mapping as it is stored; so what

@@ -22,6 +22,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/apply"
+	"ebb.dev/ebb/controllers/certificate"
 	watch "ebb.dev/ebb/controllers/settings"
 )
 
@@ -52,6 +53,8 @@ type Options struct {
 	Settings *settings.Store
 	// Programmed tells what the gateways have. Required.
 	Programmed Programmed
+	// Issuer of the certificates of external hosts; without one there are none.
+	Issuer *certificate.Issuer
 	// GatewayService is the DNS name of the gateway's in-cluster listener; "" means
 	// ebb-gateway-internal.ebb-system.svc.cluster.local.
 	GatewayService string
@@ -72,12 +75,12 @@ func Add(mgr ctrl.Manager, opts Options) error {
 	}
 	r := &reconciler{
 		Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder("ebb-route"), settings: opts.Settings,
-		programmed: opts.Programmed, gateway: opts.GatewayService, now: time.Now,
+		programmed: opts.Programmed, issuer: opts.Issuer, gateway: opts.GatewayService, now: time.Now,
 	}
 	if err := index(mgr); err != nil {
 		return err
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("route").
 		For(&v1.Route{}).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(namedAs)).
@@ -85,9 +88,11 @@ func Add(mgr ctrl.Manager, opts Options) error {
 		Watches(&v1.Revision{}, handler.EnqueueRequestsFromMapFunc(r.referring(revisionKey, rollingKey))).
 		WatchesRawSource(source.Channel(opts.Programmed.Changes(), &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(watch.Source(opts.Settings, r.all)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers}).
-		Complete(apply.UnlessLeaving(r))
-	if err != nil {
+		WithOptions(controller.Options{MaxConcurrentReconciles: opts.Workers})
+	if opts.Issuer != nil {
+		b = b.WatchesRawSource(opts.Issuer.Source(v1.KindRoute, r.all))
+	}
+	if err := b.Complete(apply.UnlessLeaving(r)); err != nil {
 		return fmt.Errorf("add the route controller: %w", err)
 	}
 	return nil

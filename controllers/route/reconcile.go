@@ -18,6 +18,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/apply"
+	"ebb.dev/ebb/controllers/certificate"
 )
 
 const manager = "ebb-route"
@@ -31,6 +32,7 @@ type reconciler struct {
 	events     events.EventRecorder
 	settings   *settings.Store
 	programmed Programmed
+	issuer     *certificate.Issuer // nil: there are no certificates
 	gateway    string
 	now        func() time.Time
 }
@@ -132,14 +134,12 @@ func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets)
 	if err := note(status, out.rollouts); err != nil {
 		return time.Time{}, err
 	}
-	conditions.Set(v1.Condition{Type: v1.RouteCertificateProvisioned, Status: corev1.ConditionTrue, Reason: v1.ReasonTLSNotEnabled,
-		Message: "External domain TLS is not enabled."}, now)
-
 	defer func() { conditions.Aggregate(v1.RouteDependents(), now) }()
+	errCertificates := r.certificates(ctx, seen, next, s, now)
 	want, err := makeServices(seen, status.Traffic, s, r.gateway)
 	if err != nil {
 		conditions.SetFalse(v1.RouteIngressReady, reasonInvalidHost, err.Error(), now)
-		return out.next, nil //nolint:nilerr // the condition says it, and trying again does not help
+		return out.next, errCertificates // the condition says it, and trying again does not help
 	}
 	foreign, err := r.services(ctx, seen, want)
 	if foreign != "" {
@@ -147,7 +147,7 @@ func (r *reconciler) work(ctx context.Context, seen, next *v1.Route, at targets)
 	} else {
 		r.ingress(seen, next, out.message, now)
 	}
-	return out.next, err
+	return out.next, errors.Join(errCertificates, err)
 }
 
 // ingress says what the gateways have acknowledged. What they say is of the traffic that

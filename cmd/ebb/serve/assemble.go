@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,6 +16,7 @@ import (
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/autoscaler"
 	"ebb.dev/ebb/autoscaler/intake"
+	"ebb.dev/ebb/controllers/certificate"
 	"ebb.dev/ebb/controllers/configuration"
 	"ebb.dev/ebb/controllers/domainmapping"
 	"ebb.dev/ebb/controllers/gc"
@@ -28,6 +30,9 @@ import (
 	"ebb.dev/ebb/proxy/publish"
 	"ebb.dev/ebb/proxy/xds"
 )
+
+// lookForCertManager is how often it is looked for while certificates are wanted and it is not there.
+const lookForCertManager = 15 * time.Second
 
 // assemble connects the parts: controllers write what the publisher reads, the
 // publisher fills the discovery server, load reports reach the scaler, and the scaler drains through the publisher.
@@ -70,6 +75,10 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		Settings: autoscaler.FromStore(store),
 		Changed:  store.Subscribe(),
 	}
+	issuer, err := certificate.Add(mgr, store, lookForCertManager)
+	if err != nil {
+		return err
+	}
 	for _, add := range []func() error{
 		func() error {
 			return settingscontroller.Add(mgr, settingscontroller.Options{Store: store, Namespace: o.namespace})
@@ -80,12 +89,12 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 			return revision.Add(mgr, revision.Options{Settings: store, DrainAddress: o.drainAddress})
 		},
 		func() error {
-			return route.Add(mgr, route.Options{Settings: store, Programmed: publisher, GatewayService: o.gatewayService})
+			return route.Add(mgr, route.Options{Settings: store, Programmed: publisher, Issuer: issuer, GatewayService: o.gatewayService})
 		},
 		func() error { return gc.Add(mgr, gc.Options{Settings: store}) },
 		func() error { return hpa.Add(mgr, hpa.Options{Settings: store}) },
 		func() error {
-			return domainmapping.Add(mgr, domainmapping.Options{Settings: store, Programmed: publisher})
+			return domainmapping.Add(mgr, domainmapping.Options{Settings: store, Programmed: publisher, Issuer: issuer})
 		},
 		func() error { return scaling.SetupWithManager(mgr) },
 		func() error { return mgr.Add(publisher) },
