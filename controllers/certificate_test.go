@@ -183,11 +183,20 @@ func certManager(t *testing.T, p *platform) {
 		t.Errorf("the mapping has URL %s and notes %v", m.Status.URL, m.Status.Annotations)
 	}
 
+	// Somebody else's Certificate is left alone.
+	wildcard := "wildcard." + ns + ".example.com"
+	foreign := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"dnsNames": []any{"somewhere.else"}, "secretName": "theirs"}}}
+	foreign.SetGroupVersionKind(certificate.Kind())
+	foreign.SetNamespace(ns)
+	foreign.SetName(wildcard)
+	p.create(t, foreign)
+
 	// One for all hosts of a namespace, which has every Route that uses it as an owner.
 	update(t, p, &corev1.Namespace{}, "", ns, func(n *corev1.Namespace) { n.Labels = map[string]string{"wildcard": "yes"} })
 	configure(settings.ConfigNetwork, map[string]string{"external-domain-tls": "Enabled", "namespace-wildcard-cert-selector": "matchLabels: {wildcard: \"yes\"}"})
+	provisioned(no, "CertificateNotOwned", "Certificate "+wildcard+" exists and does not belong to Ebb", "http://"+host)
+	p.remove(t, foreign) // and it is tried again
 	p.ready(t, ns, "other")
-	wildcard := "wildcard." + ns + ".example.com"
 	until(t, "the wildcard has two owners", func() error {
 		u := p.issued(t, ns, wildcard)
 		names, _, _ := unstructured.NestedStringSlice(u.Object, "spec", "dnsNames")

@@ -40,6 +40,9 @@ func (i *Issuer) Provision(ctx context.Context, owner Owner, byHost, noted map[s
 	if errors.Is(err, ErrNotInstalled) {
 		err = nil // it is looked for, and whoever waits is woken
 	}
+	if err == nil && condition.Reason == reasonNotOwned {
+		err = errors.New(condition.Message) // nobody tells when it is gone: tried again, ever more seldom
+	}
 	return secrets, condition, err
 }
 
@@ -61,6 +64,9 @@ func wants(byHost map[string]string) []Want {
 	return out
 }
 
+// reasonNotOwned is the public API's, for both kinds of owner.
+const reasonNotOwned = "CertificateNotOwned"
+
 // wildcardPrefix begins the name of a certificate for all hosts one label below a domain.
 const wildcardPrefix = "wildcard."
 
@@ -76,6 +82,8 @@ func provisioned(states map[string]State, err error, http bool) v1.Condition {
 	for _, name := range slices.Sorted(maps.Keys(states)) {
 		switch state := states[name]; {
 		case state.Ready:
+		case state.Foreign:
+			return v1.Condition{Status: corev1.ConditionFalse, Reason: reasonNotOwned, Message: state.Message}
 		case state.Failed:
 			failed = append(failed, fmt.Sprintf("Certificate %s failed: %s", name, state.Message))
 		default:

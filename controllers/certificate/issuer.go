@@ -205,7 +205,15 @@ func (i *Issuer) Ensure(ctx context.Context, owner Owner, wants []Want) (map[str
 			states[w.Name] = stateOf(have)
 			continue
 		}
-		err = i.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(fieldOwner+string(owner.GetUID())), client.ForceOwnership)
+		options := []client.ApplyOption{client.FieldOwner(fieldOwner + string(owner.GetUID()))}
+		if err == nil {
+			options = append(options, client.ForceOwnership) // it was made here
+		}
+		err = i.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), options...)
+		if apierrors.IsConflict(err) && len(options) == 1 {
+			states[w.Name] = State{Foreign: true, Message: fmt.Sprintf("Certificate %s exists and does not belong to Ebb; delete or rename it", w.Name)}
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("apply Certificate %s/%s for %s %s: %w", owner.GetNamespace(), w.Name, owner.Kind.Kind, owner.GetName(), err)
 		}

@@ -30,6 +30,7 @@ type Want struct {
 type State struct {
 	Ready   bool
 	Failed  bool   // it was tried, and is not tried again soon
+	Foreign bool   // somebody else made one of its name
 	Message string // for people, where it is not Ready
 }
 
