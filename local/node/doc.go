@@ -61,6 +61,7 @@ type Config struct {
 	PortLow, PortHigh int
 	Limits            image.Limits
 	API               APIConfig
+	ClusterLocal      ClusterLocal
 	Logger            *slog.Logger
 }
 
@@ -85,6 +86,7 @@ type Node struct {
 	work sync.WaitGroup
 
 	followed *followed
+	hosts    *hosts // nil: containers have the machine's
 }
 
 // Run is the node until the context ends. It leaves the containers running: a
@@ -133,6 +135,11 @@ func Run(ctx context.Context, cfg Config) error {
 	} else {
 		n.log.Warn("isolation of containers", "mode", n.iso.String(), "because", n.isoWhy)
 	}
+	if cfg.ClusterLocal.Gateway != "" && n.iso.Mounts {
+		if n.hosts, err = newHosts(filepath.Join(data, "hosts"), cfg.ClusterLocal.Host); err != nil {
+			return fmt.Errorf("hosts file: %w", err)
+		}
+	}
 	if err := tryLimits(ctx, cfg.Shim, data); err != nil {
 		n.noLimits = err.Error()
 		n.log.Warn("limits of containers are not enforced", "because", err)
@@ -148,7 +155,7 @@ func Run(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n.ctx = ctx
-	for what, f := range map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "images": n.collect, "pods": n.watch} {
+	for what, f := range map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "images": n.collect, "names of Services": n.names, "pods": n.watch} {
 		n.work.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("%s: %w", what, err))

@@ -98,6 +98,9 @@ func (c *container) env(img image.Image) (map[string]string, error) {
 	if u, err := url.Parse(c.p.n.cfg.Client.Host); err == nil && u.Port() != "" { // for clients inside
 		env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"] = u.Hostname(), u.Port()
 	}
+	if port := c.p.n.cfg.ClusterLocal.Port; port != "" {
+		env[portVariable] = port
+	}
 	src := sources{c.p, map[string]map[string]string{}}
 	for _, f := range c.spec.EnvFrom {
 		var data map[string]string

@@ -53,7 +53,15 @@ func (c *container) mounts(dir string, env map[string]string) ([]shim.Mount, err
 	}
 	// An outer path comes before what is mounted inside of it.
 	slices.SortStableFunc(out, func(a, b shim.Mount) int { return strings.Compare(a.Target, b.Target) })
-	if !isolated || c.spec.TerminationMessagePath == "" {
+	if !isolated {
+		return out, nil
+	}
+	hosts, err := c.hostsMount()
+	if err != nil {
+		return nil, fmt.Errorf("hosts file: %w", err)
+	}
+	out = append(hosts, out...)
+	if c.spec.TerminationMessagePath == "" {
 		return out, nil
 	}
 	file := filepath.Join(dir, messageFile)

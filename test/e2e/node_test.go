@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,7 +23,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/test/e2e/platform"
 )
@@ -221,5 +224,43 @@ func TestWholePod(t *testing.T) {
 	defer answer.Body.Close()
 	if b, _ := io.ReadAll(answer.Body); string(b) != "by the init container" {
 		t.Errorf("port-forward: %q", b)
+	}
+}
+
+// TestServiceCallsService is a call from a pod by the cluster-local name, which only the
+// in-cluster listener answers.
+func TestServiceCallsService(t *testing.T) {
+	n := begin(t)
+	image := toolbox(t, n)
+	page := func(text string) func(*v1.Service) {
+		return func(s *v1.Service) {
+			s.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "first", Image: image, Command: []string{"write", "/shared/page", text}, VolumeMounts: []corev1.VolumeMount{{Name: "shared", MountPath: "/shared"}}}}
+			s.Spec.Template.Spec.Containers = []corev1.Container{{Image: image, Command: []string{"python", "/shared/page"}, VolumeMounts: []corev1.VolumeMount{{Name: "shared", MountPath: "/shared"}}}}
+			s.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: "shared", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+		}
+	}
+	n.Deploy("caller", func(s *v1.Service) {
+		page("caller")(s)
+		s.Spec.Template.Annotations["autoscaling.knative.dev/min-scale"] = "1"
+	})
+	n.AwaitAnswer(t, platform.External, n.URL("caller", "/"), func(a platform.Answer) bool { return a.Body == "caller" })
+	var node corev1.Node
+	if err := n.WithWatch.Get(t.Context(), client.ObjectKey{Name: "ebb"}, &node); err != nil {
+		t.Fatal(err)
+	}
+	if isolation := node.Annotations["ebb.dev/isolation"]; isolation == "none" {
+		t.Skip("pods are plain processes on this machine: there is no /etc/hosts of their own for the names")
+	}
+	// A Service made after the caller's pod, not reached from outside, and at zero.
+	n.DeployAtZero("called", func(s *v1.Service) {
+		page("called")(s)
+		s.Labels = map[string]string{serving.VisibilityLabel: serving.VisibilityClusterLocal}
+	})
+	_, port, err := net.SplitHostPort(n.Running().Internal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"called." + n.In + ".svc.cluster.local", "called." + n.In + ".svc", "called." + n.In} {
+		n.AwaitAnswer(t, platform.External, n.URL("caller", "/?get=http://"+host+":"+port+"/"), func(a platform.Answer) bool { return a.Status == http.StatusOK && a.Body == "called" })
 	}
 }

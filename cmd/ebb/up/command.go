@@ -57,6 +57,7 @@ func Command() *cobra.Command {
 	AddFlags(cmd, &o)
 	f := cmd.Flags()
 	f.IntVar(&o.Port, "port", DefaultPort, "`PORT` of the services' URLs; 0 picks a free one")
+	f.IntVar(&o.InternalPort, "internal-port", 0, "`PORT` at which pods call each other; 80, which needs root, makes cluster-local URLs right as they are; 0 picks a free one")
 	f.StringVar(&o.Data, "data", "", "`DIR` that keeps all state; ~/.local/share/ebb when not given")
 	f.BoolVar(&o.Clean, "clean", false, "begin with nothing: delete the services and images of earlier runs")
 	f.StringVar(&try, "try", "", "then deploy the Go package in `PATH`, call it from zero and say what happened")

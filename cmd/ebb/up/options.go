@@ -13,15 +13,17 @@ import (
 
 // Options of a platform.
 type Options struct {
-	Data      string // folder; the default one when empty
-	Address   string // IP on which the gateway listens for callers from outside
-	Port      int    // of the gateway; 0 picks a free one, and keeps it
-	Clean     bool   // begin with no state
-	Envoy     string // path of an Envoy; searched for when empty
-	Isolation string // of pods: auto or none
-	Verbose   bool
-	ThrowAway bool // the state need not survive a machine that loses power
-	Out       io.Writer
+	Data    string // folder; the default one when empty
+	Address string // IP on which the gateway listens for callers from outside
+	Port    int    // of the gateway; 0 picks a free one, and keeps it
+	// InternalPort is that of the in-cluster listener; 0 picks a free one, and keeps it.
+	InternalPort int
+	Clean        bool   // begin with no state
+	Envoy        string // path of an Envoy; searched for when empty
+	Isolation    string // of pods: auto or none
+	Verbose      bool
+	ThrowAway    bool // the state need not survive a machine that loses power
+	Out          io.Writer
 }
 
 // Flag values shared by the commands that start a platform.
@@ -35,6 +37,9 @@ func (o Options) check() error {
 	var errs []error
 	if net.ParseIP(o.Address) == nil {
 		errs = append(errs, fmt.Errorf("--address %q is not an IP address: use 127.0.0.1, or 0.0.0.0 to be reached from other machines", o.Address))
+	}
+	if o.InternalPort < 0 || o.InternalPort > 65535 {
+		errs = append(errs, fmt.Errorf("--internal-port %d is not between 0 and 65535", o.InternalPort))
 	}
 	if o.Port < 0 || o.Port > 65535 {
 		errs = append(errs, fmt.Errorf("--port %d is not between 0 and 65535", o.Port))

@@ -28,11 +28,14 @@ const (
 // bookmark that comes once a second, and every start would wait for it.
 const quickLists = "KUBE_FEATURE_WatchListClient=false"
 
+// gatewayService is the name of the in-cluster listener, for the core Services of Routes.
+const gatewayService = "ebb-gateway-internal." + systemNamespace + ".svc.cluster.local"
+
 func portRequests(o Options) []datadir.PortRequest {
 	gateway := datadir.PortRequest{Name: "gateway", Fixed: o.Port, Flag: "--port", Host: o.Address}
 	requests := []datadir.PortRequest{
 		gateway,
-		{Name: "internal"}, {Name: "registry", Remember: true}, {Name: "apiserver"}, {Name: "etcd"}, {Name: "etcd-peer", Remember: true},
+		{Name: "internal", Fixed: o.InternalPort, Flag: "--internal-port"}, {Name: "registry", Remember: true}, {Name: "apiserver"}, {Name: "etcd"}, {Name: "etcd-peer", Remember: true},
 		{Name: "kubelet"}, {Name: "xds"}, {Name: "webhook"}, {Name: "controller-metrics"}, {Name: "activator"},
 		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"}, {Name: "gateway-https", Host: o.Address},
 	}
@@ -126,7 +129,7 @@ func (l *layout) node() supervise.Spec {
 	s := l.spec(partNode, l.programs.node, l.nodeUp,
 		"--kubeconfig="+p("node.kubeconfig"), "--name="+nodeName, "--data="+l.dir.Path("node"), "--address=127.0.0.1", "--listen="+l.at("kubelet"),
 		"--tls-cert="+p("node-server.crt"), "--tls-key="+p("node-server.key"), "--client-ca="+p("ca.crt"),
-		"--shim="+l.programs.shim, "--isolation="+l.options.Isolation)
+		"--gateway-service="+gatewayService, "--cluster-local="+l.at("internal"), "--shim="+l.programs.shim, "--isolation="+l.options.Isolation)
 	s.Env = []string{quickLists}
 	return s
 }
@@ -144,7 +147,7 @@ func (l *layout) controller() supervise.Spec {
 		"--webhook-listen=" + l.at("webhook"), "--webhook-cert=" + p("webhook.crt"), "--webhook-key=" + p("webhook.key"),
 		"--metrics-listen=" + l.at("controller-metrics"), "--activators=" + l.at("activator"), "--drain-address=" + l.at("activator-drain"),
 		"--http-listen=" + l.external(), "--https-listen=" + l.externalHTTPS(), "--http-internal-listen=" + l.at("internal"),
-		"--gateway-service=ebb-gateway-internal." + systemNamespace + ".svc.cluster.local", "--leader-elect=false",
+		"--gateway-service=" + gatewayService, "--leader-elect=false",
 	}
 	if l.options.Verbose {
 		args = append(args, "--verbose")

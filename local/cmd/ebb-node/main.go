@@ -61,6 +61,8 @@ func runNode(ctx context.Context, args []string, logger *slog.Logger) error {
 	f.StringVar(&cfg.API.ClientCA, "client-ca", "", "PEM `file` of the CA whose clients may use the kubelet API")
 	f.StringVar(&cfg.API.ClientName, "client-name", "", "common `name` of the only client that may; empty: every client of the CA")
 	f.StringVar(&cfg.Shim, "shim", filepath.Join(filepath.Dir(self), "ebb-shim"), "`file` of ebb-shim")
+	f.StringVar(&cfg.ClusterLocal.Gateway, "gateway-service", "", "DNS `name` in the ExternalName Services of the gateway; empty: pods get no cluster-local names")
+	clusterLocal := f.String("cluster-local", "", "`IP:port` of the gateway's in-cluster listener")
 	f.IntVar(&cfg.PortLow, "port-low", 20000, "first `port` given to pods")
 	f.IntVar(&cfg.PortHigh, "port-high", 29999, "last `port` given to pods")
 	if err := f.Parse(args); err != nil {
@@ -96,6 +98,12 @@ func runNode(ctx context.Context, args []string, logger *slog.Logger) error {
 	}
 	if net.ParseIP(cfg.Address) == nil {
 		return fmt.Errorf("--address=%q: an IP address", cfg.Address)
+	}
+	if cfg.ClusterLocal.Gateway != "" {
+		var err error
+		if cfg.ClusterLocal.Host, cfg.ClusterLocal.Port, err = net.SplitHostPort(*clusterLocal); err != nil {
+			return fmt.Errorf("--cluster-local=%q: IP:port of the listener that --gateway-service means", *clusterLocal)
+		}
 	}
 	shim, err := filepath.Abs(cfg.Shim)
 	if err != nil {
