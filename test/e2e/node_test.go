@@ -136,11 +136,11 @@ func TestPythonExample(t *testing.T) {
 	kubectl(t, n, strings.ReplaceAll(string(manifest), public, toolbox(t, n)), "apply", "-f", "-")
 	n.AwaitReady("python")
 	n.AwaitAnswer(t, platform.External, n.URL("python", "/"), func(a platform.Answer) bool {
-		return a.Status == http.StatusOK && strings.Contains(string(a.Body), `from Python`)
+		return a.Status == http.StatusOK && strings.Contains(a.Body, `from Python`)
 	})
 	// The source that a running pod sees follows the ConfigMap.
 	kubectl(t, n, "", "patch", "configmap", "python-source", "-p", `{"data":{"main.py":"changed"}}`)
-	n.AwaitAnswer(t, platform.External, n.URL("python", "/"), func(a platform.Answer) bool { return string(a.Body) == "changed" })
+	n.AwaitAnswer(t, platform.External, n.URL("python", "/"), func(a platform.Answer) bool { return a.Body == "changed" })
 }
 
 // TestWholePod is a Service with all that a pod may have.
@@ -171,7 +171,7 @@ func TestWholePod(t *testing.T) {
 			{Name: "page", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "page"}}}},
 		}
 	})
-	n.AwaitAnswer(t, platform.External, n.URL("whole", "/"), func(a platform.Answer) bool { return string(a.Body) == "by the init container" })
+	n.AwaitAnswer(t, platform.External, n.URL("whole", "/"), func(a platform.Answer) bool { return a.Body == "by the init container" })
 	pod := n.AwaitReadyPods("whole", 1)[0].Name
 
 	if out := kubectl(t, n, "", "exec", pod, "-c", "web", "--", "cat", "/shared/made"); out != "by the init container" {
