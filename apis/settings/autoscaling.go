@@ -113,7 +113,7 @@ func ParseAutoscaling(s Autoscaler, containerConcurrency int64, layers ...map[st
 	if a.Class == serving.ClassKPA {
 		p.take(serving.AggregationAnnotation, func(v string) string {
 			switch v {
-			case serving.AggregationLinear:
+			case serving.AggregationLinear, "": // the public admission takes it empty
 				a.Aggregation = serving.AggregationLinear
 			case serving.AggregationWeightedExponential, "weightedExponential":
 				a.Aggregation = serving.AggregationWeightedExponential
