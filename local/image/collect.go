@@ -25,11 +25,9 @@ func (s *Store) Collect(ctx context.Context, bytes uint64, rest time.Duration, u
 		return 0, 0, err
 	}
 	for _, dir := range dirs {
-		info, err := os.Stat(filepath.Join(dir, "config.json"))
-		if err != nil {
-			return 0, 0, err
+		if last, ok := lastUse(dir); ok {
+			all = append(all, candidate{dir, last})
 		}
-		all = append(all, candidate{dir, info.ModTime()})
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return a.last.Compare(b.last) })
 	for _, c := range all {
@@ -44,7 +42,16 @@ func (s *Store) Collect(ctx context.Context, bytes uint64, rest time.Duration, u
 			freed, removed = freed+size, removed+1
 		}
 	}
-	return freed, removed, nil
+	return freed, removed, ctx.Err()
+}
+
+// lastUse is when somebody last asked for an image; false when it is not there.
+func lastUse(dir string) (time.Time, bool) {
+	info, err := os.Stat(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return time.Time{}, false
+	}
+	return info.ModTime(), true
 }
 
 // remove takes an image away in one step: mu keeps everybody from finding it meanwhile.
@@ -53,8 +60,7 @@ func (s *Store) remove(dir string, rest time.Duration, used func() map[string]bo
 	err := func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		info, err := os.Stat(filepath.Join(dir, "config.json"))
-		if err != nil || time.Since(info.ModTime()) < rest || used()[filepath.Join(dir, "rootfs")] {
+		if last, ok := lastUse(dir); !ok || time.Since(last) < rest || used()[filepath.Join(dir, "rootfs")] {
 			return fs.ErrExist
 		}
 		if err := os.Rename(dir, gone); err != nil {

@@ -83,6 +83,8 @@ type cluster struct {
 	registry string // host:port
 	cfg      nodeConfig
 	node     *exec.Cmd
+	binary   string // of the node process
+	uid      int    // whom it runs as, 0 is whoever runs the tests
 }
 
 func kubeBinary(t *testing.T) string {
@@ -96,11 +98,13 @@ func kubeBinary(t *testing.T) string {
 	return kube
 }
 
-func newCluster(t *testing.T, isolate bool) *cluster {
+func newCluster(t *testing.T, isolate bool) *cluster { return newClusterAs(t, isolate, 0) }
+
+func newClusterAs(t *testing.T, isolate bool, uid int) *cluster {
 	t.Helper()
 	kube := kubeBinary(t)
 	dir := t.TempDir()
-	c := &cluster{t: t, kube: kube, pki: dir}
+	c := &cluster{t: t, kube: kube, pki: dir, binary: os.Args[0], uid: uid}
 	makePKI(t, dir)
 	etcd, peer, api := port(t), port(t), port(t)
 	local := func(n int) string { return fmt.Sprintf("http://127.0.0.1:%d", n) }
@@ -136,6 +140,9 @@ func newCluster(t *testing.T, isolate bool) *cluster {
 		t.Fatal(err)
 	}
 	c.cfg = nodeConfig{Host: host, PKI: dir, Data: data, Listen: fmt.Sprintf("127.0.0.1:%d", port(t)), Shim: buildProgram(t, "ebb.dev/ebb/local/cmd/ebb-shim"), Isolate: isolate}
+	if uid != 0 {
+		c.giveAway()
+	}
 	c.startNode()
 	t.Cleanup(func() {
 		c.killNode()
@@ -144,6 +151,38 @@ func newCluster(t *testing.T, isolate bool) *cluster {
 		}
 	})
 	return c
+}
+
+// giveAway gives the node's user what its process needs, in its own folder.
+func (c *cluster) giveAway() {
+	copied := func(from, name string, mode os.FileMode) string {
+		to := filepath.Join(c.cfg.Data, name)
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(to), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(to, b, mode)
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return to
+	}
+	c.binary, c.cfg.Shim = copied(os.Args[0], "bin/node", 0o755), copied(c.cfg.Shim, "bin/ebb-shim", 0o755)
+	pki, _ := filepath.Glob(filepath.Join(c.pki, "*.[ck]*[ty]"))
+	for _, f := range pki {
+		c.cfg.PKI = filepath.Dir(copied(f, "pki/"+filepath.Base(f), 0o600))
+	}
+	err := filepath.WalkDir(c.cfg.Data, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chown(path, c.uid, c.uid)
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // start runs a program of ebb-kube until the test ends.
@@ -174,7 +213,11 @@ func (c *cluster) startNode() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.node = exec.Command(os.Args[0], "node", string(b))
+	c.node = exec.Command(c.binary, "node", string(b))
+	if c.uid != 0 {
+		c.node.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(c.uid), Gid: uint32(c.uid)}}
+		c.node.Dir, c.node.Env = c.cfg.Data, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.cfg.Data, "TMPDIR=" + c.cfg.Data}
+	}
 	c.node.Stderr = &testLog{c.t}
 	if err := c.node.Start(); err != nil {
 		c.t.Fatal(err)

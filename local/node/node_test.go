@@ -122,6 +122,31 @@ func TestNode(t *testing.T) {
 	}
 }
 
+// As another user, whom the tests' own user is not.
+func TestUnprivileged(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("TestNode runs as this unprivileged user already")
+	}
+	c := newClusterAs(t, true, 65534)
+	n, err := c.client.CoreV1().Nodes().Get(t.Context(), "test", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.Annotations[node.IsolationAnnotation] == "none" {
+		t.Skipf("this machine lets no user but root isolate containers: %s", n.Annotations[node.IsolationReasonAnnotation])
+	}
+	c.push("program:v1", build(t), v1img.Config{Entrypoint: []string{"/program"}, Env: []string{"FROM=image"}})
+	for _, s := range []struct {
+		name string
+		f    func(*testing.T, *cluster)
+	}{
+		{"serves and its logs are read", testServes}, {"sidecars", testSidecars}, {"volumes", testVolumes}, {"volumes follow their sources", testLiveVolumes}, {"exec", testExec}, {"attach", testAttach},
+		{"exec probes and hooks", testExecProbes}, {"limits", testLimits}, {"users and groups", testUsers}, {"kill -9 of the node", testKilled},
+	} {
+		t.Run(s.name, func(t *testing.T) { d := *c; d.t = t; s.f(t, &d); c.node = d.node })
+	}
+}
+
 // Where the machine forbids namespaces.
 func TestPlain(t *testing.T) {
 	c := newCluster(t, false)
