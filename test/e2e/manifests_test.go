@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -61,6 +63,21 @@ func TestBadManifestsAreRefused(t *testing.T) {
 	}
 	if count < 100 {
 		t.Errorf("there are only %d manifests", count)
+	}
+}
+
+// TestManyMistakes: of an object with thousands of them the answer has a few lines, and
+// comes before the API server has waited too long for it.
+func TestManyMistakes(t *testing.T) {
+	n := begin(t)
+	s := n.Service("wrong", func(s *v1.Service) {
+		for i := range 5000 {
+			s.Spec.Template.Spec.Volumes = append(s.Spec.Template.Spec.Volumes, corev1.Volume{Name: fmt.Sprintf("V%d", i)})
+		}
+	})
+	err := n.Create(t.Context(), s, client.DryRunAll)
+	if !apierrors.IsInvalid(err) || !strings.HasSuffix(err.Error(), ", and 4980 more") || len(err.Error()) > 16<<10 {
+		t.Errorf("the error is %.2000v", err)
 	}
 }
 
