@@ -248,3 +248,34 @@ func testSidecars(t *testing.T, c *cluster) {
 	}
 	c.delete("sidecar")
 }
+
+// What runs in a container for somebody ends with the node process that runs it.
+func testExecEnds(t *testing.T, c *cluster) {
+	c.pod("execends", nil)
+	c.when("execends", "ready", ready)
+	marker := "marker-" + strings.ReplaceAll(t.Name(), "/", "-")
+	k := c.kubectl("exec", "-i", "execends", "--", "/program", "terminal", marker)
+	in, err := k.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := k.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = k.Process.Kill(); _ = k.Wait() }()
+	count := func() (n int) {
+		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, f := range all {
+			if b, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(b), "/program\x00terminal\x00"+marker) {
+				n++
+			}
+		}
+		return n
+	}
+	c.until("it runs", func() bool { return count() == 1 })
+	c.killNode()
+	c.until("it has ended", func() bool { return count() == 0 })
+	c.startNode()
+	c.delete("execends")
+}

@@ -7,11 +7,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ebb.dev/ebb/local/probe"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -84,6 +88,23 @@ func TestCheck(t *testing.T) {
 	}
 	if err := probe.Check(t.Context(), v1.ProbeHandler{TCPSocket: &v1.TCPSocketAction{Port: intstr.FromInt32(8080)}}, "127.0.0.1", ports, nil); err != nil {
 		t.Error(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, state := grpc.NewServer(), health.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, state)
+	go func() { _ = server.Serve(l) }()
+	defer server.Stop()
+	state.SetServingStatus("sick", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	rpc := int32(l.Addr().(*net.TCPAddr).Port)
+	own := func(p intstr.IntOrString) (int, error) { return p.IntValue(), nil }
+	for service, words := range map[string]string{"": "", "sick": "NOT_SERVING", "unknown": "unknown service"} {
+		err := probe.Check(t.Context(), v1.ProbeHandler{GRPC: &v1.GRPCAction{Port: rpc, Service: &service}}, "127.0.0.1", own, nil)
+		if (err == nil) != (words == "") || err != nil && !strings.Contains(err.Error(), words) {
+			t.Errorf("grpc service %q: %v", service, err)
+		}
 	}
 	failed := errors.New("exit code 1")
 	exec := func(_ context.Context, command []string) error {

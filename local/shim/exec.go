@@ -61,7 +61,11 @@ func (c *Container) Exec(ctx context.Context, binary string, command Command) (i
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = file(command.Stdin), file(command.Stdout), file(command.Stderr)
 	cmd.ExtraFiles = []*os.File{told, failed}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: command.Terminal}
+	// A node that is killed leaves containers, but not what it runs in them for somebody who
+	// waits. That hangs on the thread that starts it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: command.Terminal, Pdeathsig: syscall.SIGKILL}
 	// The way in ends its children before itself.
 	cmd.Cancel = func() error { return cmd.Process.Signal(endNow) }
 	if err := cmd.Start(); err != nil {
@@ -196,6 +200,7 @@ func runInside(e execution, signals chan os.Signal, fail func(error) int) int {
 	if err := giveUpPrivileges(e.Spec); err != nil {
 		return fail(err)
 	}
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) // an id change has cleared it
 	path, err := lookUp(e.Spec)
 	if err != nil {
 		return fail(err)
