@@ -25,6 +25,8 @@ func certificate(m *v1beta1.DomainMapping, p provided) (c v1.Condition, https bo
 		return condition(v1beta1.CertificateProvisioned, corev1.ConditionUnknown, v1.ReasonCertificateNotReady, "Secret %s is not read yet.", secret), false
 	case !p.served && p.problem != "":
 		return condition(v1beta1.CertificateProvisioned, corev1.ConditionFalse, v1.ReasonCertificateProvisionFailed, "There is no https: %s.", p.problem), false
+	case !p.served:
+		return condition(v1beta1.CertificateProvisioned, corev1.ConditionUnknown, v1.ReasonCertificateNotReady, "The certificate in Secret %s is not with the gateways yet.", secret), false
 	case p.problem != "":
 		// It goes on with the last good one, or with one that clients will refuse.
 		return condition(v1beta1.CertificateProvisioned, corev1.ConditionFalse, v1.ReasonCertificateProvisionFailed, "%s.", p.problem), true

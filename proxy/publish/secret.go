@@ -181,5 +181,11 @@ func (p *Publisher) CertificateState(namespace, secret, host string) (served, kn
 	if entry.pair != nil && problem == "" {
 		problem = entry.pair.Covers(host)
 	}
-	return entry.pair != nil, true, problem
+	// Served is what the discovery server has: a Secret that was just read is not there yet.
+	for owner := range entry.users {
+		if user := p.served[owner]; user != nil && slices.Contains(user.keys, xds.Key{Type: xds.SecretType, Name: host}) {
+			served = entry.pair != nil
+		}
+	}
+	return served, true, problem
 }
