@@ -305,6 +305,7 @@ func startLoad(t testing.TB, to netip.AddrPort, host string) *load {
 		})
 	}
 	t.Cleanup(l.end)
+	until(t, "the load", func() bool { return l.asked.Load() >= 8 }) // what follows may be over within a tick
 	return l
 }
 
