@@ -79,8 +79,8 @@ func TestRestartKeepsServices(t *testing.T) {
 // not, and everything else goes on.
 func TestTwoRoutesWithOneHost(t *testing.T) {
 	p := shared.Platform(t)
-	setNetwork(t, p, "domain-template", "{{.Name}}.{{.Domain}}")
 	older, newer := p.Namespace(t), p.Namespace(t)
+	shortHosts(t, newer)
 	older.Deploy("rivals", says("older"))
 	is := func(word string) func(platform.Answer) bool {
 		return func(a platform.Answer) bool { return a.Status == http.StatusOK && strings.HasSuffix(a.Body, word+"\n") }
@@ -127,19 +127,30 @@ func TestTwoRoutesWithOneHost(t *testing.T) {
 	p.AwaitAnswer(t, platform.External, "http://rivals.localhost/", is("newer"))
 }
 
-// setNetwork sets a key of config-network until the test ends.
-func setNetwork(t *testing.T, p *platform.Platform, key, value string) {
+// shortHosts leaves the namespace out of hosts until the test ends. It returns, and the test
+// ends, when a Service of n has the host that the setting gives it: whoever comes next is served by it.
+func shortHosts(t *testing.T, n *platform.Namespace) {
 	t.Helper()
-	patch := func(ctx context.Context, value string) error {
+	n.DeployAtZero("witness", nil)
+	set := func(ctx context.Context, value, host string) {
 		settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: serving.Namespace, Name: "config-network"}}
-		return p.Patch(ctx, settings, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"data":{%q:%s}}`, key, value)))
-	}
-	if err := patch(t.Context(), fmt.Sprintf("%q", value)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := patch(context.Background(), "null"); err != nil {
-			t.Error(err)
+		if err := n.Patch(ctx, settings, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"data":{"domain-template":%s}}`, value))); err != nil {
+			t.Fatal(err)
 		}
-	})
+		ctx, cancel := context.WithTimeout(ctx, platform.Deadline)
+		defer cancel()
+		_, err := platform.Await(ctx, n, &v1.ServiceList{}, func(services []*v1.Service) error {
+			for _, s := range services {
+				if at := strings.TrimPrefix(s.Status.URL, "http://"); s.Name == "witness" && at != host && !strings.HasPrefix(at, host+":") {
+					return fmt.Errorf("the witness is at %s, not at %s", at, host)
+				}
+			}
+			return nil
+		}, client.InNamespace(n.In))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(t.Context(), `"{{.Name}}.{{.Domain}}"`, "witness.localhost")
+	t.Cleanup(func() { set(context.Background(), "null", "witness."+n.In+".localhost") })
 }
