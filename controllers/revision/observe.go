@@ -25,9 +25,13 @@ func observe(status *v1.RevisionStatus, d *appsv1.Deployment, pods []corev1.Pod,
 		}
 	}
 	status.DesiredReplicas, status.ActualReplicas = &desired, &up
+	conditions := &status.Conditions
+	if c := conditions.Get(v1.RevisionResourcesAvailable); c.IsFalse() && c.Reason == v1.ReasonNotOwned {
+		// The Deployment is the Revision's own, so what was in its way is gone: no pod has to show it.
+		conditions.SetUnknown(v1.RevisionResourcesAvailable, v1.ReasonDeploying, "", now)
+	}
 	active(status, desired, up, now)
 
-	conditions := &status.Conditions
 	wasReady := conditions.Get(v1.ConditionReady).IsTrue()
 	switch {
 	case up > 0 && (wasReady || up >= min(initial, desired)):
