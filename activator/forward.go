@@ -88,6 +88,8 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	x := &exchange{Context: req.Context(), in: req, out: w, forwarder: f}
 	if req.ProtoMajor == 1 && req.ContentLength != 0 {
 		x.ticket.watch = x.hungUp
+		// Else the server throws away what is left of a small body when the answer begins.
+		_ = http.NewResponseController(w).EnableFullDuplex() // an error is of writers that are not the server's own
 	}
 	for {
 		r, no := f.table.lookup(name)
