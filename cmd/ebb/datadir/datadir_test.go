@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestPorts(t *testing.T) {
@@ -40,6 +41,27 @@ func TestPorts(t *testing.T) {
 	}
 	if _, moved, err = d.Ports(requests); err != nil || len(moved) != 1 || moved[0] != "b" {
 		t.Errorf("moved %v, %v", moved, err)
+	}
+}
+
+// TestAPortThatBecomesFree: what was killed a moment ago may still have its port.
+func TestAPortThatBecomesFree(t *testing.T) {
+	d, err := At(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dying, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := dying.Addr().(*net.TCPAddr).Port
+	if err := writeJSON(d.Path("ports.json"), map[string]int{"apiserver": port}); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { _ = dying.Close() })
+	ports, moved, err := d.Ports([]PortRequest{{Name: "apiserver", Remember: true}})
+	if err != nil || len(moved) > 0 || ports["apiserver"] != port {
+		t.Errorf("ports %v, moved %v (%v), want %d to stay", ports, moved, err, port)
 	}
 }
 

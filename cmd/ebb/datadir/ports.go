@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Free ports are taken from below the range that Linux hands out to outgoing
@@ -17,6 +18,10 @@ const (
 	portLow  = 21000
 	portHigh = 32000
 )
+
+// patience is how long the ports of an earlier start may take to become free: a killed
+// process has its sockets for a moment longer than anything else that shows it.
+const patience = 2 * time.Second
 
 // PortRequest asks for a TCP port on 127.0.0.1.
 type PortRequest struct {
@@ -50,10 +55,19 @@ func (d Dir) Ports(requests []PortRequest) (ports map[string]int, moved []string
 		used[port] = true
 		return true
 	}
+	deadline := time.Now().Add(patience)
+	await := func(host string, port int) {
+		for !used[port] && !free(host, port) && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 	// Fixed ones first, then stored ones, so that a random one never takes them.
 	for _, r := range requests {
 		if r.Fixed == 0 {
 			continue
+		}
+		if stored[r.Name] == r.Fixed {
+			await(r.host(), r.Fixed)
 		}
 		if !take(r.host(), r.Fixed) {
 			return nil, nil, &PortTakenError{Port: r.Fixed, Flag: r.Flag, Name: r.Name, Holder: holder(r.Fixed)}
@@ -62,6 +76,7 @@ func (d Dir) Ports(requests []PortRequest) (ports map[string]int, moved []string
 	}
 	for _, r := range requests {
 		if old := stored[r.Name]; ports[r.Name] == 0 && old != 0 {
+			await(r.host(), old)
 			if take(r.host(), old) {
 				ports[r.Name] = old
 			} else if r.Remember {
