@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,7 +19,7 @@ import (
 	"ebb.dev/ebb/local/logs"
 )
 
-// APIConfig is the node's side of the kubelet API.
+// APIConfig is the node's side of the kubelet API, or of metrics.k8s.io.
 type APIConfig struct {
 	Listen    string // host:port
 	Cert, Key string // PEM files of the server
@@ -29,18 +30,6 @@ type APIConfig struct {
 
 // serve answers the kubelet API over TLS until the context ends.
 func (n *Node) serve(ctx context.Context) error {
-	cert, err := tls.LoadX509KeyPair(n.cfg.API.Cert, n.cfg.API.Key)
-	if err != nil {
-		return fmt.Errorf("server certificate: %w", err)
-	}
-	pem, err := os.ReadFile(n.cfg.API.ClientCA)
-	if err != nil {
-		return fmt.Errorf("client CA: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("client CA %s: no certificate in it", n.cfg.API.ClientCA)
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", n.containerLogs)
@@ -55,22 +44,39 @@ func (n *Node) serve(ctx context.Context) error {
 	mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, "the embedded node does not have "+q.URL.Path, http.StatusNotImplemented)
 	})
+	return serveTLS(ctx, n.api, n.cfg.API, mux)
+}
+
+// serveTLS answers the clients of c over TLS until the context ends.
+func serveTLS(ctx context.Context, l net.Listener, c APIConfig, h http.Handler) error {
+	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		return fmt.Errorf("server certificate: %w", err)
+	}
+	pem, err := os.ReadFile(c.ClientCA)
+	if err != nil {
+		return fmt.Errorf("client CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("client CA %s: no certificate in it", c.ClientCA)
+	}
 	s := &http.Server{
-		Handler: n.allow(mux), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
+		Handler: allow(c.ClientName, h), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12},
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
-	if err := s.ServeTLS(n.api, "", ""); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
 }
 
-func (n *Node) allow(h http.Handler) http.Handler {
+// allow lets the one client of the name in; "" is any.
+func allow(want string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		who := q.TLS.PeerCertificates[0].Subject.CommonName
-		if want := n.cfg.API.ClientName; want != "" && who != want {
+		if who := q.TLS.PeerCertificates[0].Subject.CommonName; want != "" && who != want {
 			http.Error(w, fmt.Sprintf("%q may not ask this node", who), http.StatusForbidden)
 			return
 		}

@@ -4,7 +4,8 @@
 // the image (local/image), starts every container under a shim (local/shim) with
 // $PORT set to that port, probes it (local/probe), restarts it, ends it, and
 // writes the pod's status as a kubelet does. It serves the kubelet's
-// API for `kubectl logs` (local/logs), exec, cp, attach and port-forward.
+// API for `kubectl logs` (local/logs), exec, cp, attach and port-forward, and metrics.k8s.io
+// for `kubectl top` (local/metrics).
 //
 // One goroutine a container runs its life, one a pod writes its status; all of
 // what a new node process needs to take the containers over is on disk, so that
@@ -61,6 +62,7 @@ type Config struct {
 	PortLow, PortHigh int
 	Limits            image.Limits
 	API               APIConfig
+	Metrics           APIConfig // of metrics.k8s.io; without Listen there is none
 	ClusterLocal      ClusterLocal
 	Logger            *slog.Logger
 }
@@ -77,6 +79,7 @@ type Node struct {
 	events   record.EventRecorder
 	log      *slog.Logger
 	api      net.Listener
+	metrics  net.Listener // nil: none
 
 	// ctx ends when the node process does; containers live on.
 	ctx context.Context
@@ -152,10 +155,19 @@ func Run(ctx context.Context, cfg Config) error {
 	if n.api, err = net.Listen("tcp", cfg.API.Listen); err != nil {
 		return fmt.Errorf("listen for the kubelet API: %w", err)
 	}
+	if cfg.Metrics.Listen != "" {
+		if n.metrics, err = net.Listen("tcp", cfg.Metrics.Listen); err != nil {
+			return fmt.Errorf("listen for metrics.k8s.io: %w", err)
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n.ctx = ctx
-	for what, f := range map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "images": n.collect, "names of Services": n.names, "pods": n.watch} {
+	parts := map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "images": n.collect, "names of Services": n.names, "pods": n.watch}
+	if n.metrics != nil {
+		parts["metrics"] = n.serveMetrics
+	}
+	for what, f := range parts {
 		n.work.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("%s: %w", what, err))

@@ -94,6 +94,7 @@ func (a *app) routes() *http.ServeMux {
 	})
 	mux.HandleFunc("/sleep", a.sleep)
 	mux.HandleFunc("/bytes", a.bytes)
+	mux.HandleFunc("/burn", a.burn)
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 		_ = http.NewResponseController(w).EnableFullDuplex() // else HTTP/1.1 stops reading when the answer begins
@@ -139,6 +140,12 @@ func (a *app) sleep(w http.ResponseWriter, r *http.Request) {
 	case <-time.After(time.Duration(ms) * time.Millisecond):
 		fmt.Fprintf(w, "%s slept %d ms\n", a.revision, ms)
 	case <-r.Context().Done():
+	}
+}
+
+// burn keeps a CPU busy until the caller goes.
+func (a *app) burn(_ http.ResponseWriter, r *http.Request) {
+	for r.Context().Err() == nil {
 	}
 }
 

@@ -11,11 +11,11 @@ import (
 
 const nodeName = "ebb"
 
-// certificates of the platform. Two authorities: what speaks to Kubernetes says
-// nothing about who may speak to Ebb's control plane.
+// certificates of the platform. Three authorities: what speaks to Kubernetes says
+// nothing about who may speak to Ebb's control plane, or in other users' names.
 func certificates() []pki.Certificate {
 	loopback := net.IPv4(127, 0, 0, 1)
-	const kube, mesh = "ca", "mesh-ca"
+	const kube, mesh, front = "ca", "mesh-ca", "front-proxy-ca"
 	return []pki.Certificate{
 		{Name: "apiserver", CommonName: "kube-apiserver", Authority: kube, Server: true,
 			DNS: []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"},
@@ -26,6 +26,8 @@ func certificates() []pki.Certificate {
 		{Name: "node", CommonName: "system:node:" + nodeName, Organization: "system:masters", Authority: kube, Client: true},
 		{Name: "node-server", CommonName: "system:node:" + nodeName, Authority: kube, Server: true,
 			DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
+		{Name: "node-metrics", CommonName: metricsHost, Authority: kube, Server: true, DNS: []string{metricsHost}},
+		{Name: frontProxy, CommonName: frontProxy, Authority: front, Client: true},
 		{Name: "controller", CommonName: "system:serviceaccount:ebb-system:controller", Organization: "system:masters", Authority: kube, Client: true},
 		{Name: "webhook", CommonName: "ebb-webhook", Authority: mesh, Server: true, DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, Client: true,
@@ -37,7 +39,7 @@ func certificates() []pki.Certificate {
 
 // prepareTrust makes keys, certificates and kubeconfigs.
 func prepareTrust(dir datadir.Dir, apiserver string, now time.Time) error {
-	if _, err := pki.Ensure(dir.PKI(""), []string{"ca", "mesh-ca"}, certificates(), now); err != nil {
+	if _, err := pki.Ensure(dir.PKI(""), []string{"ca", "mesh-ca", "front-proxy-ca"}, certificates(), now); err != nil {
 		return fmt.Errorf("make certificates: %w", err)
 	}
 	if err := pki.EnsureSigningKey(dir.PKI(""), "sa"); err != nil {

@@ -36,7 +36,7 @@ func portRequests(o Options) []datadir.PortRequest {
 	requests := []datadir.PortRequest{
 		gateway,
 		{Name: "internal", Fixed: o.InternalPort, Flag: "--internal-port"}, {Name: "registry", Remember: true}, {Name: "apiserver"}, {Name: "etcd"}, {Name: "etcd-peer", Remember: true},
-		{Name: "kubelet"}, {Name: "xds"}, {Name: "webhook"}, {Name: "controller-metrics"}, {Name: "activator"},
+		{Name: "kubelet"}, {Name: "node-metrics"}, {Name: "xds"}, {Name: "webhook"}, {Name: "controller-metrics"}, {Name: "activator"},
 		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"}, {Name: "gateway-https", Host: o.Address},
 	}
 	if !o.ThrowAway { // numbers that people know, where they are free
@@ -105,7 +105,10 @@ func (l *layout) apiserver() supervise.Spec {
 		"--service-account-key-file="+p("sa.pub"), "--service-account-signing-key-file="+p("sa.key"),
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--authorization-mode=RBAC", "--profiling=false",
-		"--enable-priority-and-fairness=false", "--max-requests-inflight=0", "--max-mutating-requests-inflight=0")
+		"--enable-priority-and-fairness=false", "--max-requests-inflight=0", "--max-mutating-requests-inflight=0",
+		"--requestheader-client-ca-file="+p("front-proxy-ca.crt"), "--requestheader-allowed-names="+frontProxy,
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file="+p(frontProxy+".crt"), "--proxy-client-key-file="+p(frontProxy+".key"))
 	s.Env = []string{"GOGC=40"}
 	s.Grace = 3 * time.Second // it waits for watches to end; etcd holds the state
 	return s
@@ -119,7 +122,8 @@ func (l *layout) kcm() supervise.Spec {
 		"--service-account-private-key-file="+l.dir.PKI("sa.key"), "--root-ca-file="+l.dir.PKI("ca.crt"),
 		"--controllers=deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller,"+
 			"serviceaccount-controller,horizontal-pod-autoscaler-controller,resourcequota-controller,pod-garbage-collector-controller,"+
-			"root-ca-certificate-publisher-controller")
+			"root-ca-certificate-publisher-controller,clusterrole-aggregation-controller",
+		"--horizontal-pod-autoscaler-sync-period=5s") // the node measures as often
 	s.Env = []string{"GOGC=40", quickLists}
 	return s
 }
@@ -129,6 +133,8 @@ func (l *layout) node() supervise.Spec {
 	s := l.spec(partNode, l.programs.node, l.nodeUp,
 		"--kubeconfig="+p("node.kubeconfig"), "--name="+nodeName, "--data="+l.dir.Path("node"), "--address=127.0.0.1", "--listen="+l.at("kubelet"),
 		"--tls-cert="+p("node-server.crt"), "--tls-key="+p("node-server.key"), "--client-ca="+p("ca.crt"),
+		"--metrics-listen="+l.at("node-metrics"), "--metrics-cert="+p("node-metrics.crt"), "--metrics-key="+p("node-metrics.key"),
+		"--metrics-client-ca="+p("front-proxy-ca.crt"), "--metrics-client-name="+frontProxy,
 		"--gateway-service="+gatewayService, "--cluster-local="+l.at("internal"), "--shim="+l.programs.shim, "--isolation="+l.options.Isolation)
 	s.Env = []string{quickLists}
 	return s

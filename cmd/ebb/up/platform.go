@@ -109,10 +109,22 @@ func (p *Platform) start(ctx context.Context) error {
 				return accountThere(ctx, c) == nil, nil
 			})
 		})
-		g.Go(func() error { return p.run(gctx, p.node()) })
+		installed := make(chan struct{})
+		g.Go(func() error {
+			if err := p.run(gctx, p.node()); err != nil {
+				return err
+			}
+			select {
+			case <-installed: // the Service that it is reached by
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+			return p.registerMetrics(gctx, c)
+		})
 		if err := p.install(gctx, c); err != nil {
 			return err
 		}
+		close(installed)
 		p.progress.Line("kinds and settings installed")
 		g.Go(func() error { return p.run(gctx, p.activator()) })
 		if err := p.run(gctx, p.controller()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -60,6 +61,11 @@ func runNode(ctx context.Context, args []string, logger *slog.Logger) error {
 	f.StringVar(&cfg.API.Key, "tls-key", "", "PEM `file` of its key")
 	f.StringVar(&cfg.API.ClientCA, "client-ca", "", "PEM `file` of the CA whose clients may use the kubelet API")
 	f.StringVar(&cfg.API.ClientName, "client-name", "", "common `name` of the only client that may; empty: every client of the CA")
+	f.StringVar(&cfg.Metrics.Listen, "metrics-listen", "", "`host:port` of metrics.k8s.io, an aggregated API; empty: none")
+	f.StringVar(&cfg.Metrics.Cert, "metrics-cert", "", "PEM `file` of its certificate")
+	f.StringVar(&cfg.Metrics.Key, "metrics-key", "", "PEM `file` of the key")
+	f.StringVar(&cfg.Metrics.ClientCA, "metrics-client-ca", "", "PEM `file` of the CA of the API server's front proxy")
+	f.StringVar(&cfg.Metrics.ClientName, "metrics-client-name", "", "common `name` of the front proxy's certificate, the only client that may ask")
 	f.StringVar(&cfg.Shim, "shim", filepath.Join(filepath.Dir(self), "ebb-shim"), "`file` of ebb-shim")
 	f.StringVar(&cfg.ClusterLocal.Gateway, "gateway-service", "", "DNS `name` in the ExternalName Services of the gateway; empty: pods get no cluster-local names")
 	clusterLocal := f.String("cluster-local", "", "`IP:port` of the gateway's in-cluster listener")
@@ -88,7 +94,11 @@ func runNode(ctx context.Context, args []string, logger *slog.Logger) error {
 	default:
 		return fmt.Errorf("--isolation=%q: auto or none", *isolation)
 	}
-	for name, v := range map[string]string{"kubeconfig": *kubeconfig, "tls-cert": cfg.API.Cert, "tls-key": cfg.API.Key, "client-ca": cfg.API.ClientCA} {
+	needed := map[string]string{"kubeconfig": *kubeconfig, "tls-cert": cfg.API.Cert, "tls-key": cfg.API.Key, "client-ca": cfg.API.ClientCA}
+	if m := cfg.Metrics; m.Listen != "" {
+		maps.Copy(needed, map[string]string{"metrics-cert": m.Cert, "metrics-key": m.Key, "metrics-client-ca": m.ClientCA, "metrics-client-name": m.ClientName})
+	}
+	for name, v := range needed {
 		if v == "" {
 			return fmt.Errorf("--%s is needed", name)
 		}

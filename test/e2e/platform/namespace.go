@@ -208,7 +208,7 @@ func PodReady(p *corev1.Pod) bool {
 // FetchPod calls a path of a pod, past the gateway, for an answer with status 200.
 func (n *Namespace) FetchPod(p *corev1.Pod, path string) Answer {
 	n.Helper()
-	url := "http://" + net.JoinHostPort(p.Status.PodIP, p.Annotations[serving.PortAnnotation]) + path
+	url := n.PodURL(p, path)
 	r, err := http.NewRequestWithContext(n.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		n.Fatal(err)
@@ -218,6 +218,11 @@ func (n *Namespace) FetchPod(p *corev1.Pod, path string) Answer {
 		n.Fatalf("GET %s: %s %v", url, answer, err)
 	}
 	return answer
+}
+
+// PodURL is that of a path of a pod, past the gateway.
+func (n *Namespace) PodURL(p *corev1.Pod, path string) string {
+	return "http://" + net.JoinHostPort(p.Status.PodIP, p.Annotations[serving.PortAnnotation]) + path
 }
 
 // URL of a path of a Service, or of a tag of it as TAG-NAME, at its external host.
