@@ -1,12 +1,17 @@
 package metrics
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
 )
 
 func stat(pid, parent, cpu, children, pages int) string {
@@ -62,6 +67,8 @@ func TestARealProcess(t *testing.T) {
 	if os.Getenv("BURN") != "" {
 		for began := cpu(t, os.Getpid()); cpu(t, os.Getpid()) < began+100*time.Millisecond; { //nolint:revive // that is what it is for
 		}
+		fmt.Println("burnt")
+		_, _ = io.Copy(io.Discard, os.Stdin)
 		return
 	}
 	before, ok := realTree(t).below(os.Getpid())
@@ -80,6 +87,42 @@ func TestARealProcess(t *testing.T) {
 	s, err := read([]Pod{{Containers: []Container{{Run: "here", Shim: os.Getppid()}, {Run: "nowhere", Shim: -1}}}})
 	if r := s.runs["here"]; err != nil || r.Memory <= 0 || len(s.runs) != 1 || s.node.CPU <= 0 || s.node.Memory <= 0 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestRealGroups reads control groups with a process in them.
+func TestRealGroups(t *testing.T) {
+	m, err := manager.New(&cgroups.Cgroup{Path: fmt.Sprintf("ebb-metrics-test-%d", os.Getpid()), Resources: &cgroups.Resources{SkipDevices: true}})
+	if err != nil {
+		t.Skipf("no control groups here: %v", err)
+	}
+	t.Cleanup(func() { _ = m.Destroy() })
+	child := exec.Command(os.Args[0], "-test.run=^TestARealProcess$")
+	child.Env = append(os.Environ(), "BURN=1")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { in.Close(); _ = child.Wait() }()
+	if err := m.Apply(child.Process.Pid); err != nil {
+		t.Skipf("this user may not make control groups here: %v", err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "burnt\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	r, err := readGroups(m.GetPaths())
+	if err != nil {
+		t.Skipf("this machine's control groups do not count: %v", err)
+	}
+	if r.CPU < 50*time.Millisecond || r.CPU > time.Minute || r.Memory <= 0 || r.Memory > 1<<30 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -58,8 +58,8 @@ func TestMain(m *testing.M) {
 
 // nodeConfig is what the node's process is told.
 type nodeConfig struct {
-	Host, PKI, Data, Listen, Shim string
-	Isolate                       bool
+	Host, PKI, Data, Listen, Metrics, Shim string
+	Isolate                                bool
 }
 
 func (c nodeConfig) config() node.Config {
@@ -67,6 +67,8 @@ func (c nodeConfig) config() node.Config {
 		Client: clientConfig(c.Host, c.PKI, "admin"), Name: "test", Data: c.Data, Address: "127.0.0.1", Shim: c.Shim, Isolate: c.Isolate, Limits: image.DefaultLimits,
 		PortLow: 15000, PortHigh: 16999, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		API: node.APIConfig{Listen: c.Listen, Cert: c.PKI + "/server.crt", Key: c.PKI + "/server.key", ClientCA: c.PKI + "/ca.crt", ClientName: "kubelet-client"},
+		// The kubelet's client stands for the front proxy.
+		Metrics: node.APIConfig{Listen: c.Metrics, Cert: c.PKI + "/server.crt", Key: c.PKI + "/server.key", ClientCA: c.PKI + "/ca.crt", ClientName: "kubelet-client"},
 	}
 }
 
@@ -139,7 +141,7 @@ func newClusterAs(t *testing.T, isolate bool, uid int) *cluster {
 	if err := os.Chmod(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c.cfg = nodeConfig{Host: host, PKI: dir, Data: data, Listen: fmt.Sprintf("127.0.0.1:%d", port(t)), Shim: buildProgram(t, "ebb.dev/ebb/local/cmd/ebb-shim"), Isolate: isolate}
+	c.cfg = nodeConfig{Host: host, PKI: dir, Data: data, Listen: fmt.Sprintf("127.0.0.1:%d", port(t)), Metrics: fmt.Sprintf("127.0.0.1:%d", port(t)), Shim: buildProgram(t, "ebb.dev/ebb/local/cmd/ebb-shim"), Isolate: isolate}
 	if uid != 0 {
 		c.giveAway()
 	}
