@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -19,6 +20,9 @@ const (
 	metricsService = "metrics"
 	metricsHost    = metricsService + "." + systemNamespace + ".svc"
 	frontProxy     = "front-proxy-client"
+	metricsAPI     = "v1beta1.metrics.k8s.io"
+
+	unregisterWithin = 2 * time.Second
 )
 
 var apiServiceKind = schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"}
@@ -31,7 +35,7 @@ func (l *layout) registerMetrics(ctx context.Context, c client.Client) error {
 		return err
 	}
 	api := &unstructured.Unstructured{Object: map[string]any{
-		"metadata": map[string]any{"name": "v1beta1.metrics.k8s.io"},
+		"metadata": map[string]any{"name": metricsAPI},
 		"spec": map[string]any{
 			"group": "metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": int64(100), "versionPriority": int64(100),
 			"service":  map[string]any{"namespace": systemNamespace, "name": metricsService, "port": int64(l.ports["node-metrics"])},
@@ -43,6 +47,17 @@ func (l *layout) registerMetrics(ctx context.Context, c client.Client) error {
 		return fmt.Errorf("metrics.k8s.io: %w", err)
 	}
 	return nil
+}
+
+// unregisterMetrics takes that back when the platform ends: a start of the kube-apiserver waits for
+// an API that it is told of and that is not there yet. An end does not fail for it.
+func unregisterMetrics(c client.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), unregisterWithin)
+	defer cancel()
+	api := &unstructured.Unstructured{}
+	api.SetGroupVersionKind(apiServiceKind)
+	api.SetName(metricsAPI)
+	_ = c.Delete(ctx, api)
 }
 
 // installMetrics makes what registerMetrics refers to, and lets those read it who may read pods.

@@ -34,6 +34,8 @@ type Platform struct {
 	mu       sync.Mutex
 	children map[string]*supervise.Child
 	stopping bool
+
+	unregister func() // what the kube-apiserver is to forget before the end; nil: nothing
 }
 
 // Start brings a platform up and returns when every part serves. When ctx ends or a
@@ -119,6 +121,9 @@ func (p *Platform) start(ctx context.Context) error {
 			case <-gctx.Done():
 				return gctx.Err()
 			}
+			p.mu.Lock()
+			p.unregister = func() { unregisterMetrics(c) }
+			p.mu.Unlock()
 			return p.registerMetrics(gctx, c)
 		})
 		if err := p.install(gctx, c); err != nil {
@@ -294,10 +299,14 @@ func (p *Platform) Stop(now <-chan struct{}) {
 		return
 	}
 	p.stopping = true
+	unregister := p.unregister
 	p.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		if unregister != nil {
+			unregister()
+		}
 		for _, group := range stopOrder {
 			if len(group) == 0 {
 				p.cleanPods(context.Background())

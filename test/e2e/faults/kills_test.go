@@ -2,12 +2,17 @@ package faults
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"ebb.dev/ebb/test/e2e/platform"
 )
@@ -69,6 +74,35 @@ func TestKilled(t *testing.T) {
 		if _, err := w.get(t.Context(), "zero", "/"); err != nil {
 			t.Errorf("from zero: %v", err)
 		}
+	})
+}
+
+// The node is killed while a namespace is deleted: it goes, and what its pods use is told again.
+func TestNamespaceDeletedWithoutTheNode(t *testing.T) {
+	w := newWorld(t)
+	w.Deploy("warm", quick("min-scale", "1"))
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.In + "-gone"}}
+	if err := w.Create(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	pid := w.Kill(t, "node", syscall.SIGKILL)
+	if err := w.Delete(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+	w.AwaitPart(t, "node", pid)
+	until(t, "the namespace is gone", func() error {
+		err := w.WithWatch.Get(t.Context(), client.ObjectKeyFromObject(ns), ns)
+		if err == nil {
+			return fmt.Errorf("it is %s: %+v", ns.Status.Phase, ns.Status.Conditions)
+		}
+		return client.IgnoreNotFound(err)
+	})
+	until(t, "kubectl top shows the pod", func() error {
+		out, errOut, err := w.Command(t.Context(), "", "kubectl", "-n", w.In, "top", "pod")
+		if err == nil && !strings.Contains(out, "warm-") {
+			err = fmt.Errorf("%s%s", out, errOut)
+		}
+		return err
 	})
 }
 
