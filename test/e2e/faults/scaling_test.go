@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -120,25 +121,16 @@ func takenBack(t *testing.T) {
 	w.Deploy("web", quick("max-scale", "4"))
 	load := w.loop(t, "web", "/sleep?ms=100", 40)
 	before := w.pods("web", 4, 4)
-	load.stopClean(t)
-	// Few enough that three pods would do (3.5 each), and no pod without one: a victim that is idle goes at once.
-	ended := make(chan struct{})
-	end := sync.OnceFunc(func() { close(ended) })
-	t.Cleanup(end)
-	var holds []*hold
-	until(t, "each pod has a websocket", func() error {
-		for _, p := range before {
-			if counters(t, p).Now > 0 {
-				continue
+	until(t, "the gateway knows all pods", func() error {
+		for name, n := range totals(t, before) {
+			if n == 0 {
+				return fmt.Errorf("%s has had no request", name)
 			}
-			if len(holds) == 10 {
-				t.Fatalf("%s has none of 10 websockets", p.Name)
-			}
-			holds = append(holds, w.websocketsUntil(t, "web", ended, 1)...)
-			return fmt.Errorf("%s has none", p.Name)
 		}
 		return nil
 	})
+	load.stopClean(t)
+	holds, end := w.oneEach(t, before)
 	// What is drained gets nothing new: wait until some pod has no share of the traffic. A pod that has more
 	// websockets than any other is passed over often, but not in 120 picks.
 	few := w.rate(t, "web", "/", 80)
@@ -178,6 +170,34 @@ func totals(t *testing.T, pods []*corev1.Pod) map[string]int64 {
 		out[p.Name] = counters(t, p).Total
 	}
 	return out
+}
+
+// oneEach opens websockets until each pod has one: a victim that is idle goes at once. They are at
+// most ten, so that three pods would do (3.5 each); the pods are picked at random, so that may take several tries.
+func (w *world) oneEach(t *testing.T, pods []*corev1.Pod) (holds []*hold, end func()) {
+	t.Helper()
+	for {
+		until(t, "no pod has anything", func() error {
+			for _, p := range pods {
+				if n := counters(t, p).Now; n > 0 {
+					return fmt.Errorf("%s has %d", p.Name, n)
+				}
+			}
+			return nil
+		})
+		ended := make(chan struct{})
+		end := sync.OnceFunc(func() { close(ended) })
+		t.Cleanup(end)
+		var holds []*hold
+		for len(holds) < 10 {
+			holds = append(holds, w.websocketsUntil(t, "web", ended, 1)...)
+			if !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return counters(t, p).Now == 0 }) {
+				return holds, end
+			}
+		}
+		end()
+		finished(t, holds)
+	}
 }
 
 // await returns when n more requests have been answered.
