@@ -23,16 +23,19 @@ func TestAnswerWhileTheBodyComes(t *testing.T) {
 			req := newRequest(t, a, http.MethodPost, "/", reader)
 			half := strings.Repeat("x", 50_000)
 			req.ContentLength = int64(2 * len(half))
-			go func() { _, _ = io.WriteString(writer, half) }()
+			begun := make(chan struct{})
+			go func() {
+				_, _ = io.WriteString(writer, half)
+				<-begun
+				_, _ = io.WriteString(writer, half)
+				_ = writer.Close()
+			}()
 			res, err := client(t, h2c).Do(req)
+			close(begun)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer res.Body.Close()
-			go func() {
-				_, _ = io.WriteString(writer, half)
-				_ = writer.Close()
-			}()
 			got, err := io.ReadAll(res.Body)
 			if err != nil || string(got) != half+half {
 				t.Errorf("%d bytes of %d came back (%v)", len(got), 2*len(half), err)
