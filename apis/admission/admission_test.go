@@ -10,6 +10,7 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistration "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -246,6 +247,19 @@ func TestConfigurations(t *testing.T) {
 	_, validating = admission.Configurations(admission.Target{Namespace: "ebb-system", Service: "ebb", Port: 443})
 	if s := validating.Webhooks[0].ClientConfig.Service; s == nil || *s.Path != admission.ValidatePath || *s.Port != 443 {
 		t.Errorf("%+v", s)
+	}
+	if with := mutating.Webhooks[0].MatchConditions; with != nil {
+		t.Errorf("without a controller to leave out: %+v", with)
+	}
+	mutating, validating = admission.Configurations(admission.Target{URL: "https://127.0.0.1:9443", Controller: "system:serviceaccount:ebb-system:controller"})
+	const others = `request.userInfo.username != "system:serviceaccount:ebb-system:controller"`
+	for _, with := range [][]admissionregistration.MatchCondition{mutating.Webhooks[0].MatchConditions, validating.Webhooks[0].MatchConditions} {
+		if len(with) != 1 || with[0].Expression != others {
+			t.Errorf("%+v", with)
+		}
+	}
+	if with := validating.Webhooks[1].MatchConditions; with != nil {
+		t.Errorf("ConfigMaps are asked about, whoever writes them: %+v", with)
 	}
 }
 

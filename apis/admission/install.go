@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"fmt"
+
 	admissionregistration "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +34,9 @@ type Target struct {
 	Port               int32
 	// CABundle is PEM: what the server's certificate is verified against.
 	CABundle []byte
+	// Controller is the user name of Ebb's controller, whose own writes are not asked
+	// about: what it makes is made of what was admitted. Empty for nobody.
+	Controller string
 }
 
 // Configurations returns what tells the API server to ask admission, complete with
@@ -67,6 +72,7 @@ func Configurations(target Target) (*admissionregistration.MutatingWebhookConfig
 			FailurePolicy:           &fail,
 			MatchPolicy:             &equivalent,
 			ReinvocationPolicy:      &again,
+			MatchConditions:         target.others(),
 			SideEffects:             &none,
 			TimeoutSeconds:          &timeout,
 			AdmissionReviewVersions: versions,
@@ -81,6 +87,7 @@ func Configurations(target Target) (*admissionregistration.MutatingWebhookConfig
 			Rules:                   rules,
 			FailurePolicy:           &fail,
 			MatchPolicy:             &equivalent,
+			MatchConditions:         target.others(),
 			SideEffects:             &none,
 			TimeoutSeconds:          &timeout,
 			AdmissionReviewVersions: versions,
@@ -107,6 +114,16 @@ func (t Target) settings() admissionregistration.ValidatingWebhook {
 		TimeoutSeconds:          &timeout,
 		AdmissionReviewVersions: []string{"v1"},
 	}
+}
+
+// others matches the requests of everybody but the controller.
+func (t Target) others() []admissionregistration.MatchCondition {
+	if t.Controller == "" {
+		return nil
+	}
+	return []admissionregistration.MatchCondition{{
+		Name: "not-of-the-controller", Expression: fmt.Sprintf("request.userInfo.username != %q", t.Controller),
+	}}
 }
 
 func (t Target) namespace() string {

@@ -117,9 +117,7 @@ func (r *reconciler) look(ctx context.Context, c *v1.Configuration) (seen, error
 	err := r.Get(ctx, key, rev)
 	if apierrors.IsNotFound(err) {
 		rev = makeRevision(c, r.now())
-		if err = r.Create(ctx, rev); err == nil {
-			r.events.Eventf(c, rev, corev1.EventTypeNormal, "Created", "CreateRevision", "Made Revision %q", rev.Name)
-		}
+		err = r.Create(ctx, rev)
 		if apierrors.IsAlreadyExists(err) {
 			// The cache is behind. What the Revision says of itself counts when the cache
 			// has it: taken now, it would be taken back by the older state that comes next.

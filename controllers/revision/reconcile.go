@@ -272,7 +272,6 @@ func (r *reconciler) create(ctx context.Context, rev *v1.Revision, want *appsv1.
 	err := r.Create(ctx, want, client.FieldOwner(creator))
 	switch {
 	case err == nil:
-		r.events.Eventf(rev, want, corev1.EventTypeNormal, "Created", "CreateDeployment", "Made Deployment %q", want.Name)
 		// Whatever kept it from being made does not any more.
 		rev.Status.Conditions.SetUnknown(v1.RevisionResourcesAvailable, v1.ReasonDeploying, "", r.now())
 		return want, nil

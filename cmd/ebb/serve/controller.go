@@ -93,6 +93,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	log := newLogger(o.verbose)
 	slog.SetDefault(log)
 	useQuickLists()
+	spareMemory()
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 
 	activators, err := parseActivators(o.activators)

@@ -11,6 +11,9 @@ import (
 
 const nodeName = "ebb"
 
+// controllerUser is what the kube-apiserver calls the controller: its service account, as on a cluster.
+const controllerUser = "system:serviceaccount:ebb-system:controller"
+
 // certificates of the platform. Three authorities: what speaks to Kubernetes says
 // nothing about who may speak to Ebb's control plane, or in other users' names.
 func certificates() []pki.Certificate {
@@ -28,7 +31,7 @@ func certificates() []pki.Certificate {
 			DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "node-metrics", CommonName: metricsHost, Authority: kube, Server: true, DNS: []string{metricsHost}},
 		{Name: frontProxy, CommonName: frontProxy, Authority: front, Client: true},
-		{Name: "controller", CommonName: "system:serviceaccount:ebb-system:controller", Organization: "system:masters", Authority: kube, Client: true},
+		{Name: "controller", CommonName: controllerUser, Organization: "system:masters", Authority: kube, Client: true},
 		{Name: "webhook", CommonName: "ebb-webhook", Authority: mesh, Server: true, DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, Client: true,
 			DNS: []string{"localhost"}, IPs: []net.IP{loopback}},

@@ -109,7 +109,6 @@ func (l *layout) apiserver() supervise.Spec {
 		"--requestheader-client-ca-file="+p("front-proxy-ca.crt"), "--requestheader-allowed-names="+frontProxy,
 		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file="+p(frontProxy+".crt"), "--proxy-client-key-file="+p(frontProxy+".key"))
-	s.Env = []string{"GOGC=40"}
 	s.Grace = 3 * time.Second // it waits for watches to end; etcd holds the state
 	return s
 }
