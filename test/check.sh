@@ -24,7 +24,5 @@ test/generate.sh --check
 step "unit and golden tests"
 mkdir -p out/tools
 go build -o out/tools/report ./test/report
-go test -short -json ./... | out/tools/report -counts "$counts"
-(cd local && go test -short -json ./...) | out/tools/report -counts "$counts"
-(cd test/compat && go test -short -json ./...) | out/tools/report -counts "$counts"
+for dir in . local test/compat; do out/tools/report -counts "$counts" -dir $dir -- -short ./...; done
 [ -n "${EBB_COUNTS:-}" ] || out/tools/report -counts "$counts" -total

@@ -1,7 +1,11 @@
-// Command report reads what `go test -json` prints on standard input, shows a line a
-// package and the whole output of what failed, and adds the numbers of tests to the
-// file named by -counts. With -total it prints the sum of that file as
+// Command report runs `go test -json` with the flags and packages after `--`, in the
+// folder named by -dir, shows a line a package and the whole output of what failed, and
+// adds the numbers of tests to the file named by -counts. With -total it prints the sum of that file as
 // `N passed, N failed, N skipped`. It exits 1 if anything failed or no test ran.
+//
+// A few tests that failed (see maxAgain) are run once more, alone, and count as what they are then; the output says so,
+// with the first failure, and so does the total: a test that needs it has to be mended, but a
+// crowded machine does not hide what a change has done to all the others.
 package main
 
 import (
@@ -13,8 +17,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 )
+
+// maxAgain is how many tests of one run may be tried again. More are no accident.
+const maxAgain = 3
 
 type event struct {
 	Action     string
@@ -25,17 +34,22 @@ type event struct {
 	Output     string
 }
 
-type counts struct{ Passed, Failed, Skipped int }
+type counts struct {
+	Passed, Failed, Skipped int
+	// Again are the tests that passed only when they were run again.
+	Again []string
+}
 
 func main() {
 	file := flag.String("counts", "", "file that the numbers are added to")
 	total := flag.Bool("total", false, "print the sum of -counts and end")
+	dir := flag.String("dir", ".", "folder to run in")
 	flag.Parse()
 	sum, err := load(*file)
 	if err == nil && !*total {
 		var now counts
-		now, err = read(os.Stdin, os.Stdout)
-		sum = counts{sum.Passed + now.Passed, sum.Failed + now.Failed, sum.Skipped + now.Skipped}
+		now, err = test(*dir, flag.Args(), os.Stdout)
+		sum.add(now)
 		if err == nil {
 			err = save(*file, sum)
 		}
@@ -48,6 +62,9 @@ func main() {
 		os.Exit(1)
 	}
 	if *total {
+		for _, name := range sum.Again {
+			fmt.Println("failed at first and passed when run again, alone:", name)
+		}
 		fmt.Printf("%d passed, %d failed, %d skipped\n", sum.Passed, sum.Failed, sum.Skipped)
 		if sum.Failed > 0 || sum.Passed == 0 {
 			os.Exit(1)
@@ -55,8 +72,103 @@ func main() {
 	}
 }
 
-func read(in io.Reader, out io.Writer) (counts, error) {
-	var n counts
+func (n *counts) add(more counts) {
+	n.Passed += more.Passed
+	n.Failed += more.Failed
+	n.Skipped += more.Skipped
+	n.Again = append(n.Again, more.Again...)
+}
+
+// test runs the tests, and those that failed once more if they are few.
+func test(dir string, args []string, out io.Writer) (counts, error) {
+	first, err := run(dir, args, out)
+	if err != nil {
+		return first.counts, err
+	}
+	failed := first.failed()
+	if len(failed) == 0 || len(failed) > maxAgain || first.broken {
+		return first.counts, nil
+	}
+	flags := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return !strings.HasPrefix(a, "-") })
+	for _, t := range failed {
+		fmt.Fprintf(out, "AGAIN %s\n", t)
+		second, err := run(dir, append(slices.Clone(flags), "-count=1", "-run=^"+t.name+"$", t.pkg), out)
+		if err != nil {
+			return first.counts, err
+		}
+		if second.counts.Failed == 0 && second.counts.Passed > 0 {
+			first.replace(t, second.counts)
+		}
+	}
+	return first.counts, nil
+}
+
+// one is a test of the top level.
+type one struct{ pkg, name string }
+
+func (o one) String() string { return o.pkg + " " + o.name }
+
+type result struct {
+	counts counts
+	// by holds the numbers of each test of the top level with what is below it; a package
+	// that failed by itself has the empty name.
+	by     map[one]counts
+	broken bool // something could not be built
+}
+
+func (r *result) failed() []one {
+	var all []one
+	blamed := map[string]bool{}
+	for t, n := range r.by {
+		if n.Failed > 0 && t.name != "" {
+			all = append(all, t)
+			blamed[t.pkg] = true
+		}
+	}
+	for t, n := range r.by {
+		if t.name == "" && n.Failed > 0 && !blamed[t.pkg] {
+			r.broken = true // not by one of its tests: a panic, a time limit, TestMain
+		}
+	}
+	slices.SortFunc(all, func(a, b one) int { return strings.Compare(a.String(), b.String()) })
+	return all
+}
+
+// replace takes what a test did at first back for what it did then.
+func (r *result) replace(t one, now counts) {
+	was := r.by[t]
+	r.counts.Passed += now.Passed - was.Passed
+	r.counts.Failed -= was.Failed
+	r.counts.Skipped += now.Skipped - was.Skipped
+	r.counts.Again = append(r.counts.Again, t.String())
+	delete(r.by, t)
+	for other, n := range r.by {
+		if other.pkg == t.pkg && other.name != "" && n.Failed > 0 {
+			return
+		}
+	}
+	r.counts.Failed -= r.by[one{t.pkg, ""}].Failed // the package failed for its tests alone
+	delete(r.by, one{t.pkg, ""})
+}
+
+func run(dir string, args []string, out io.Writer) (*result, error) {
+	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Dir = dir
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("go test: %w", err)
+	}
+	r, err := read(pipe, out)
+	_ = cmd.Wait() // what failed is in what it printed
+	return r, err
+}
+
+func read(in io.Reader, out io.Writer) (*result, error) {
+	r := &result{by: map[one]counts{}}
 	output := map[string]*strings.Builder{}
 	scanner := bufio.NewScanner(in)
 	scanner.Buffer(nil, 16<<20)
@@ -71,25 +183,27 @@ func read(in io.Reader, out io.Writer) (counts, error) {
 		case "build-output":
 			fmt.Fprint(out, e.Output)
 		case "build-fail":
-			n.Failed++
+			r.counts.Failed++
+			r.broken = true
 		case "output":
 			if output[name] == nil {
 				output[name] = &strings.Builder{}
 			}
 			output[name].WriteString(e.Output)
 		case "pass", "fail", "skip":
-			n.end(e, output[name], out)
+			r.end(e, output[name], out)
 			delete(output, name)
 		}
 	}
-	return n, scanner.Err()
+	return r, scanner.Err()
 }
 
-func (n *counts) end(e event, output *strings.Builder, out io.Writer) {
+func (r *result) end(e event, output *strings.Builder, out io.Writer) {
 	text := ""
 	if output != nil {
 		text = output.String()
 	}
+	var n counts
 	switch {
 	case e.Test == "" && e.Action == "fail":
 		fmt.Fprintf(out, "FAIL %s %.1fs\n%s", e.Package, e.Elapsed, text)
@@ -106,6 +220,12 @@ func (n *counts) end(e event, output *strings.Builder, out io.Writer) {
 		n.Skipped++
 		fmt.Fprintf(out, "SKIP %s %s\n%s", e.Package, e.Test, text)
 	}
+	top, _, _ := strings.Cut(e.Test, "/")
+	t := one{e.Package, top}
+	sum := r.by[t]
+	sum.add(n)
+	r.by[t] = sum
+	r.counts.add(n)
 }
 
 func load(file string) (counts, error) {
