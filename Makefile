@@ -13,7 +13,7 @@ GO_FILES = $(shell git ls-files '*.go' go.mod go.sum)
 
 # golangci-lint, controller-gen and the protobuf plugins are pinned in tools/go.mod.
 TOOL := go tool -modfile=$(CURDIR)/tools/go.mod
-MODULES := . local test/compat
+MODULES := . local test/compat test/clients
 
 ##@ Use
 

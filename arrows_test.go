@@ -45,7 +45,7 @@ func TestArrows(t *testing.T) {
 		}
 		if d.IsDir() {
 			// Modules of their own and folders without Go code.
-			if slices.Contains([]string{".git", "bin", "out", "local", "tools", "test/compat", "testdata"}, filepath.ToSlash(file)) {
+			if slices.Contains([]string{".git", "bin", "out", "local", "tools", "test/compat", "test/clients", "testdata"}, filepath.ToSlash(file)) {
 				return filepath.SkipDir
 			}
 			return nil

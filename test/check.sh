@@ -15,6 +15,7 @@ step "lint (vet included)"
 lint() { go tool -modfile="$root/tools/go.mod" golangci-lint run --allow-parallel-runners --config "$root/.golangci.yml" "$@"; }
 root=$PWD
 lint ./...
+(cd test/clients && go vet ./...)
 # ebb-kube is a few lines, and loading all of Kubernetes to lint them takes minutes.
 (cd local && go vet ./cmd/ebb-kube && lint $(ls -d */ | grep -v -e '^cmd/' -e '^bin/' | sed 's#^\(.*\)/$#./\1/...#') ./cmd/ebb-node ./cmd/ebb-shim)
 

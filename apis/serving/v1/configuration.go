@@ -21,6 +21,7 @@ type Configuration struct {
 	// +optional
 	Spec ConfigurationSpec `json:"spec,omitzero"`
 	// +optional
+	// +kubebuilder:default={observedGeneration: 0}
 	Status ConfigurationStatus `json:"status,omitzero"`
 }
 

@@ -26,6 +26,7 @@ type Revision struct {
 	Spec RevisionSpec `json:"spec,omitzero"`
 	// Status is what Ebb has seen of it.
 	// +optional
+	// +kubebuilder:default={observedGeneration: 0}
 	Status RevisionStatus `json:"status,omitzero"`
 }
 

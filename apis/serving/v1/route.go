@@ -20,6 +20,7 @@ type Route struct {
 	// +optional
 	Spec RouteSpec `json:"spec,omitzero"`
 	// +optional
+	// +kubebuilder:default={observedGeneration: 0}
 	Status RouteStatus `json:"status,omitzero"`
 }
 

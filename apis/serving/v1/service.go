@@ -22,6 +22,7 @@ type Service struct {
 	// +optional
 	Spec ServiceSpec `json:"spec,omitzero"`
 	// +optional
+	// +kubebuilder:default={observedGeneration: 0}
 	Status ServiceStatus `json:"status,omitzero"`
 }
 

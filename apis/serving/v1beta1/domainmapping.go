@@ -22,6 +22,7 @@ type DomainMapping struct {
 	// +optional
 	Spec DomainMappingSpec `json:"spec,omitzero"`
 	// +optional
+	// +kubebuilder:default={observedGeneration: 0}
 	Status DomainMappingStatus `json:"status,omitzero"`
 }
 
