@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/client-go/tools/cache"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"knative.dev/serving/pkg/client/informers/externalversions"
@@ -46,8 +47,22 @@ func TestClientService(t *testing.T) {
 		t.Errorf("%s answers %s", s.Status.URL, a)
 	}
 
-	s.Spec.Template = u.template("two")
-	must(services.Update(t.Context(), s, metav1.UpdateOptions{}))(u)
+	// kn changes a Service so: read, change, update, and all of it again on a conflict.
+	change := func(how func(*servingv1.Service)) {
+		t.Helper()
+		if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+			s, err := services.Get(t.Context(), "shop", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			how(s)
+			_, err = services.Update(t.Context(), s, metav1.UpdateOptions{})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(s *servingv1.Service) { s.Spec.Template = u.template("two") })
 	s = await(u, services.Watch, "shop", func(s *servingv1.Service) error {
 		if s.Status.LatestReadyRevisionName != "shop-00002" {
 			return fmt.Errorf("the latest ready revision is %q", s.Status.LatestReadyRevisionName)
@@ -58,9 +73,9 @@ func TestClientService(t *testing.T) {
 		t.Errorf("traffic %+v", got)
 	}
 
-	// kn changes traffic so: read, change, update.
-	s.Spec.Traffic = []servingv1.TrafficTarget{latest(40), share("shop-00001", 60, "old")}
-	must(services.Update(t.Context(), s, metav1.UpdateOptions{}))(u)
+	change(func(s *servingv1.Service) {
+		s.Spec.Traffic = []servingv1.TrafficTarget{latest(40), share("shop-00001", 60, "old")}
+	})
 	s = await(u, services.Watch, "shop", ready[*servingv1.Service])
 	i := slices.IndexFunc(s.Status.Traffic, func(t servingv1.TrafficTarget) bool { return t.Tag == "old" })
 	if i < 0 || *s.Status.Traffic[i].Percent != 60 || s.Status.Traffic[i].URL == nil {
