@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/retry"
 	"k8s.io/client-go/tools/cache"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"knative.dev/serving/pkg/client/informers/externalversions"
@@ -47,22 +46,7 @@ func TestClientService(t *testing.T) {
 		t.Errorf("%s answers %s", s.Status.URL, a)
 	}
 
-	// kn changes a Service so: read, change, update, and all of it again on a conflict.
-	change := func(how func(*servingv1.Service)) {
-		t.Helper()
-		if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-			s, err := services.Get(t.Context(), "shop", metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			how(s)
-			_, err = services.Update(t.Context(), s, metav1.UpdateOptions{})
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	change(func(s *servingv1.Service) { s.Spec.Template = u.template("two") })
+	change(u, services, "shop", func(s *servingv1.Service) { s.Spec.Template = u.template("two") })
 	s = await(u, services.Watch, "shop", func(s *servingv1.Service) error {
 		if s.Status.LatestReadyRevisionName != "shop-00002" {
 			return fmt.Errorf("the latest ready revision is %q", s.Status.LatestReadyRevisionName)
@@ -73,7 +57,7 @@ func TestClientService(t *testing.T) {
 		t.Errorf("traffic %+v", got)
 	}
 
-	change(func(s *servingv1.Service) {
+	change(u, services, "shop", func(s *servingv1.Service) {
 		s.Spec.Traffic = []servingv1.TrafficTarget{latest(40), share("shop-00001", 60, "old")}
 	})
 	s = await(u, services.Watch, "shop", ready[*servingv1.Service])
@@ -140,8 +124,7 @@ func TestClientConfigurationAndRoute(t *testing.T) {
 		t.Errorf("%s answers %s", r.Status.URL, a)
 	}
 
-	c.Spec.Template = u.template("two")
-	must(configurations.Update(t.Context(), c, metav1.UpdateOptions{}))(u)
+	change(u, configurations, "engine", func(c *servingv1.Configuration) { c.Spec.Template = u.template("two") })
 	r = await(u, routes.Watch, "door", func(r *servingv1.Route) error {
 		if len(r.Status.Traffic) == 0 || r.Status.Traffic[0].RevisionName != "engine-00002" {
 			return fmt.Errorf("the traffic goes to %+v", r.Status.Traffic)
@@ -154,8 +137,9 @@ func TestClientConfigurationAndRoute(t *testing.T) {
 	lossless(u, "configurations", "engine", &servingv1.Configuration{})
 	lossless(u, "routes", "door", &servingv1.Route{})
 
-	r.Spec.Traffic = []servingv1.TrafficTarget{share("engine-00001", 100, "")}
-	must(routes.Update(t.Context(), r, metav1.UpdateOptions{}))(u)
+	change(u, routes, "door", func(r *servingv1.Route) {
+		r.Spec.Traffic = []servingv1.TrafficTarget{share("engine-00001", 100, "")}
+	})
 	r = await(u, routes.Watch, "door", ready[*servingv1.Route])
 	if a := u.MustFetch(t, r.Status.URL.String()); a.Body != "engine-00001 one\n" {
 		t.Errorf("back to the first: %s answers %s", r.Status.URL, a)

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/util/retry"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"knative.dev/serving/pkg/client/clientset/versioned"
 	typed "knative.dev/serving/pkg/client/clientset/versioned/typed/serving/v1"
@@ -101,6 +102,25 @@ func ready[T interface{ IsReady() bool }](object T) error {
 		return fmt.Errorf("it is not ready: %s", text)
 	}
 	return nil
+}
+
+// change reads an object, changes it and writes it, and does so again on a conflict, as kn does.
+func change[T any](u *user, objects interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
+	Update(ctx context.Context, object T, opts metav1.UpdateOptions) (T, error)
+}, name string, how func(T)) {
+	u.Helper()
+	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		object, err := objects.Get(u.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		how(object)
+		_, err = objects.Update(u.Context(), object, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
+		u.Fatal(err)
+	}
 }
 
 // awaitGone waits until an object is deleted.
