@@ -118,8 +118,8 @@ func TestCreateAndUpdate(t *testing.T) {
 	}
 }
 
-// TestStricterSettings: what is stored stays changeable when the settings got stricter,
-// as long as its spec is left alone.
+// TestStricterSettings: what is stored stays changeable when the settings got stricter or have
+// more defaults, as long as its template is left alone.
 func TestStricterSettings(t *testing.T) {
 	store := settings.NewStore()
 	text := strings.Replace(hello, "template: {spec: {", "template: {spec: {timeoutSeconds: 500, ", 1)
@@ -134,6 +134,16 @@ func TestStricterSettings(t *testing.T) {
 	next, refusal := admit(t, store, request(admissionv1.Update, "bob", labelled, stored))
 	if refusal != "" || strings.Contains(string(next), "100m") {
 		t.Errorf("a label: %q %s", refusal, next)
+	}
+	traffic := func(percent string) []byte {
+		return []byte(strings.Replace(string(stored), `"percent":100`, `"tag":"pinned","percent":`+percent, 1))
+	}
+	next, refusal = admit(t, store, request(admissionv1.Update, "bob", traffic("100"), stored))
+	if refusal != "" || strings.Contains(string(next), "100m") || !strings.Contains(string(next), "pinned") || !strings.Contains(string(next), `lastModifier":"bob"`) {
+		t.Errorf("other traffic: %q %s", refusal, next)
+	}
+	if _, refusal := admit(t, store, request(admissionv1.Update, "bob", traffic("90"), stored)); !strings.Contains(refusal, "spec.traffic") || strings.Contains(refusal, "spec.template") {
+		t.Errorf("bad traffic: %q", refusal)
 	}
 	changed := []byte(strings.Replace(string(stored), "hello:v1", "hello:v2", 1))
 	if _, refusal := admit(t, store, request(admissionv1.Update, "bob", changed, stored)); !strings.Contains(refusal, "spec.template.spec.timeoutSeconds") {

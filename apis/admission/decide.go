@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -76,7 +78,11 @@ func mutate(r *review, st *settings.Settings) ([]jsonpatch.Operation, error) {
 	_, revision := r.next.(*v1.Revision)
 	if r.create || (r.changed && !revision) {
 		before := r.next.DeepCopyObject().(object)
+		same := sameTemplate(r)
 		r.next.SetDefaults(st)
+		if same { // settings that came since make no Revision by a change of something else
+			*anyTemplateOf(r.next) = *anyTemplateOf(before).DeepCopy()
+		}
 		if !equality.Semantic.DeepEqual(specOf(before), specOf(r.next)) {
 			op, err := replace("/spec", specOf(r.next))
 			if err != nil {
@@ -154,9 +160,11 @@ func validate(r *review, st *settings.Settings) field.ErrorList {
 		if !r.create {
 			found = append(found, validateNameChange(r)...)
 		}
+		// What was admitted before stays; only what changed now counts.
 		if !r.changed {
-			// The spec was admitted before; only what changed now counts.
-			found = filterSpec(found)
+			found = without("spec", found)
+		} else if sameTemplate(r) {
+			found = without("spec.template", found)
 		}
 		errs = append(errs, found...)
 	}
@@ -174,13 +182,27 @@ func validateNameChange(r *review) field.ErrorList {
 	return nil
 }
 
-// filterSpec leaves out what is about the spec.
-func filterSpec(errs field.ErrorList) field.ErrorList {
-	var rest field.ErrorList
-	for _, e := range errs {
-		if len(e.Field) < 4 || e.Field[:4] != "spec" {
-			rest = append(rest, e)
-		}
+// without leaves out the errors of a field and of what is in it.
+func without(at string, errs field.ErrorList) field.ErrorList {
+	return slices.DeleteFunc(errs, func(e *field.Error) bool {
+		rest, in := strings.CutPrefix(e.Field, at)
+		return in && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// sameTemplate says whether an update leaves the template of Revisions as it is stored.
+func sameTemplate(r *review) bool {
+	template := anyTemplateOf(r.next)
+	return template != nil && !r.create && equality.Semantic.DeepEqual(anyTemplateOf(r.old), template)
+}
+
+// anyTemplateOf returns the template of a Service or a Configuration, and nil of anything else.
+func anyTemplateOf(o object) *v1.RevisionTemplateSpec {
+	switch o := o.(type) {
+	case *v1.Service:
+		return &o.Spec.Template
+	case *v1.Configuration:
+		return &o.Spec.Template
 	}
-	return rest
+	return nil
 }

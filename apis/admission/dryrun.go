@@ -50,16 +50,10 @@ func tryPod(ctx context.Context, r *review, st *settings.Settings, ask DryRun) f
 	return field.ErrorList{field.Forbidden(field.NewPath("spec", "template"), "a pod of it is not possible: "+err.Error())}
 }
 
-// templateOf returns the template of what makes Revisions, and nil of anything else.
+// templateOf returns the template to try, of what makes Revisions, and nil of anything else.
 func templateOf(o object) *v1.RevisionTemplateSpec {
-	switch o := o.(type) {
-	case *v1.Service:
-		return &o.Spec.Template
-	case *v1.Configuration:
-		// One that a Service made was tried with it.
-		if len(o.OwnerReferences) == 0 {
-			return &o.Spec.Template
-		}
+	if _, ok := o.(*v1.Configuration); ok && len(o.GetOwnerReferences()) > 0 {
+		return nil // its Service's was tried
 	}
-	return nil
+	return anyTemplateOf(o)
 }

@@ -85,13 +85,16 @@ func Call(c *http.Client, r *http.Request) (Answer, error) {
 	return Answer{response.StatusCode, response.Header, string(body)}, err
 }
 
-// Fetch calls url, whose host is only the Host header, on a listener.
-func (p *Platform) Fetch(ctx context.Context, l Listener, url string) (Answer, error) {
+// Fetch calls url, whose host is only the Host header, on a listener; more headers are names and values.
+func (p *Platform) Fetch(ctx context.Context, l Listener, url string, headers ...string) (Answer, error) {
 	c := p.Client(l)
 	defer c.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return Answer{}, err
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
 	}
 	return Call(c, r)
 }
