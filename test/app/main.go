@@ -65,6 +65,7 @@ type app struct {
 	target, revision string
 
 	now, most, total atomic.Int64
+	held             atomic.Pointer[[]byte]
 }
 
 func (a *app) counted(next http.Handler) http.Handler {
@@ -95,6 +96,7 @@ func (a *app) routes() *http.ServeMux {
 	mux.HandleFunc("/sleep", a.sleep)
 	mux.HandleFunc("/bytes", a.bytes)
 	mux.HandleFunc("/burn", a.burn)
+	mux.HandleFunc("POST /hold", a.hold)
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 		_ = http.NewResponseController(w).EnableFullDuplex() // else HTTP/1.1 stops reading when the answer begins
@@ -147,6 +149,20 @@ func (a *app) sleep(w http.ResponseWriter, r *http.Request) {
 func (a *app) burn(_ http.ResponseWriter, r *http.Request) {
 	for r.Context().Err() == nil {
 	}
+}
+
+// hold takes ?mi=N mebibytes of memory, in use, for as long as the process lives.
+func (a *app) hold(w http.ResponseWriter, r *http.Request) {
+	n := number(w, r, "mi", 0, 4<<10)
+	if n < 0 {
+		return
+	}
+	held := make([]byte, n<<20)
+	for i := 0; i < len(held); i += os.Getpagesize() {
+		held[i] = 1
+	}
+	a.held.Store(&held)
+	fmt.Fprintf(w, "%s holds %d Mi\n", a.revision, n)
 }
 
 // bytes answers with ?n=N bytes.

@@ -106,3 +106,33 @@ func TestHPAOnCPU(t *testing.T) {
 	n.AwaitReadyPods("web", 2)
 	eventually(t, n, func(out string) bool { return out == "True" }, "kubectl", "-n", n.In, "get", "hpa", "web-00001", "-o", `jsonpath={.status.conditions[?(@.type=="ScalingActive")].status}`)
 }
+
+// TestHPAOnMemory: Kubernetes scales a Service of class hpa by the memory that its pods have, on average, from one pod.
+func TestHPAOnMemory(t *testing.T) {
+	n := begin(t)
+	// test/app has a tenth of the target; what it then holds is far above it for two pods too, so that no
+	// reading of the memory gives another number of pods.
+	n.Deploy("web", func(s *v1.Service) {
+		a := s.Spec.Template.Annotations
+		a[serving.ClassAnnotation], a[serving.MetricAnnotation], a[serving.TargetAnnotation] = serving.ClassHPA, serving.MetricMemory, "200"
+		a[serving.MaxScaleAnnotation] = "2"
+	})
+	pod := n.AwaitReadyPods("web", 1)[0]
+	got := command(t, n, "kubectl", "get", "hpa", "web-00001", "-o", "jsonpath={.apiVersion} {.spec.minReplicas} {.spec.maxReplicas} {.spec.metrics}")
+	matches(t, "kubectl get hpa", got, `^autoscaling/v2 1 2 \[\{"resource":\{"name":"memory","target":\{"averageValue":"200Mi","type":"AverageValue"\}\},"type":"Resource"\}\]$`)
+	status := func(pattern string) {
+		t.Helper()
+		eventually(t, n, regexp.MustCompile(pattern).MatchString, "kubectl", "-n", n.In, "get", "hpa", "web-00001", "-o",
+			`jsonpath={.status.currentReplicas} {.status.desiredReplicas} {.status.conditions[?(@.type=="ScalingActive")].status} {.status.currentMetrics[0].resource.current.averageValue}`)
+	}
+	status(`^1 1 True [1-9]`)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.PodURL(pod, "/hold?mi=1000"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := platform.Call(http.DefaultClient, r); err != nil || a.Status != http.StatusOK {
+		t.Fatalf("POST %s: %s %v", r.URL, a, err)
+	}
+	n.AwaitReadyPods("web", 2)
+	status(`^2 2 True [1-9]`)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -37,6 +38,16 @@ func poll(ctx context.Context, ask func() error) error {
 		case <-ctx.Done():
 			return err
 		}
+	}
+}
+
+// Until asks until there is no error, and fails the test with the last one when that is not in time.
+func Until(t testing.TB, what string, ask func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Deadline)
+	defer cancel()
+	if err := poll(ctx, ask); err != nil {
+		t.Fatalf("%s: still %v", what, err)
 	}
 }
 
