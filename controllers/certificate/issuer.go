@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -42,6 +43,7 @@ type Issuer struct {
 	look     time.Duration // how often cert-manager is looked for while it is wanted and not there
 
 	certificates atomic.Pointer[reader]
+	lost         chan struct{} // cert-manager was there and is not any more
 
 	mu     sync.Mutex
 	queues map[string]*listener // by the kind of owner
@@ -56,7 +58,7 @@ type listener struct {
 
 // Add makes an Issuer that runs with mgr.
 func Add(mgr ctrl.Manager, store *settings.Store, look time.Duration) (*Issuer, error) {
-	i := &Issuer{config: mgr.GetConfig(), client: mgr.GetClient(), settings: store, look: look, queues: map[string]*listener{}}
+	i := &Issuer{config: mgr.GetConfig(), client: mgr.GetClient(), settings: store, look: look, lost: make(chan struct{}, 1), queues: map[string]*listener{}}
 	return i, mgr.Add(i)
 }
 
@@ -74,17 +76,24 @@ func (i *Issuer) Source(kind string, all func(context.Context) ([]reconcile.Requ
 	})
 }
 
-// Start looks for cert-manager while it is wanted and then follows its Certificates. It blocks.
+// Start looks for cert-manager while it is wanted and then follows its Certificates, until it is taken away. It blocks.
 func (i *Issuer) Start(ctx context.Context) error {
 	changed := i.settings.Subscribe()
 	tick := time.NewTicker(i.look)
 	defer tick.Stop()
 	for {
 		if i.settings.Load().Network.ExternalDomainTLS == settings.Enabled {
-			switch err := i.find(ctx); {
+			following, stop := context.WithCancel(ctx)
+			err := i.find(following)
+			if err == nil {
+				select {
+				case <-ctx.Done():
+				case <-i.lost:
+				}
+			}
+			stop()
+			switch {
 			case err == nil:
-				<-ctx.Done()
-				return nil
 			case !errors.Is(err, ErrNotInstalled) && ctx.Err() == nil:
 				ctrl.LoggerFrom(ctx).Error(err, "cert-manager could not be looked for; it is tried again")
 			}
@@ -100,23 +109,8 @@ func (i *Issuer) Start(ctx context.Context) error {
 
 // find starts to follow Certificates if their kind is there.
 func (i *Issuer) find(ctx context.Context) error {
-	d, err := discovery.NewDiscoveryClientForConfig(i.config)
-	if err != nil {
+	if err := i.installed(); err != nil {
 		return err
-	}
-	resources, err := d.ServerResourcesForGroupVersion(Kind().GroupVersion().String())
-	if apierrors.IsNotFound(err) {
-		return ErrNotInstalled
-	}
-	if err != nil {
-		return fmt.Errorf("discover %s: %w", Kind().GroupVersion(), err)
-	}
-	there := false
-	for j := range resources.APIResources {
-		there = there || resources.APIResources[j].Kind == Kind().Kind
-	}
-	if !there {
-		return ErrNotInstalled
 	}
 	made, err := labels.Parse(serving.CertificateLabel)
 	if err != nil {
@@ -156,6 +150,27 @@ func (i *Issuer) find(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// installed asks the API server for the kind; the error is ErrNotInstalled when it is not there.
+func (i *Issuer) installed() error {
+	d, err := discovery.NewDiscoveryClientForConfig(i.config)
+	if err != nil {
+		return err
+	}
+	resources, err := d.ServerResourcesForGroupVersion(Kind().GroupVersion().String())
+	if apierrors.IsNotFound(err) {
+		return ErrNotInstalled
+	}
+	if err != nil {
+		return fmt.Errorf("discover %s: %w", Kind().GroupVersion(), err)
+	}
+	for j := range resources.APIResources {
+		if resources.APIResources[j].Kind == Kind().Kind {
+			return nil
+		}
+	}
+	return ErrNotInstalled
 }
 
 func empty() *unstructured.Unstructured {
@@ -210,6 +225,10 @@ func (i *Issuer) Ensure(ctx context.Context, owner Owner, wants []Want) (map[str
 			options = append(options, client.ForceOwnership) // it was made here
 		}
 		err = i.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), options...)
+		if (apierrors.IsNotFound(err) || meta.IsNoMatchError(err)) && errors.Is(i.installed(), ErrNotInstalled) {
+			i.forget(certificates)
+			return nil, ErrNotInstalled
+		}
 		if apierrors.IsConflict(err) && len(options) == 1 {
 			states[w.Name] = State{Foreign: true, Message: fmt.Sprintf("Certificate %s exists and does not belong to Ebb; delete or rename it", w.Name)}
 			continue
@@ -220,6 +239,13 @@ func (i *Issuer) Ensure(ctx context.Context, owner Owner, wants []Want) (map[str
 		states[w.Name] = stateOf(want) // as the API server answered
 	}
 	return states, i.prune(ctx, certificates, owner, wants)
+}
+
+// forget has Start look for cert-manager again: what was followed is gone with its kind.
+func (i *Issuer) forget(certificates *reader) {
+	if i.certificates.CompareAndSwap(certificates, nil) {
+		i.lost <- struct{}{}
+	}
 }
 
 // prune deletes what the owner alone had and does not want.

@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
@@ -121,11 +122,15 @@ func (r *reconciler) ingress(seen, next *v1beta1.DomainMapping, now time.Time) {
 			return
 		}
 	}
+	told := seen.Status.Annotations[serving.CertificatesAnnotation] == next.Status.Annotations[serving.CertificatesAnnotation]
 	for _, kind := range []string{v1beta1.DomainClaimed, v1beta1.ReferenceResolved} {
 		if !seen.Status.Conditions.Get(kind).IsTrue() {
-			conditions.SetUnknown(v1beta1.IngressReady, v1.ReasonProgramming, "The gateways are being told.", now)
-			return
+			told = false
 		}
+	}
+	if !told {
+		conditions.SetUnknown(v1beta1.IngressReady, v1.ReasonProgramming, "The gateways are being told.", now)
+		return
 	}
 	connected, pending, rejected := r.programmed.MappingState(seen.Namespace, seen.Name)
 	switch {

@@ -15,6 +15,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/apply"
@@ -159,7 +160,8 @@ func (r *reconciler) ingress(seen, next *v1.Route, rollout string, now time.Time
 		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonIngressNotConfigured, "There is no traffic to configure a gateway for yet.", now)
 		return
 	}
-	same := sameFields(&seen.Status.RouteStatusFields, &next.Status.RouteStatusFields)
+	same := sameFields(&seen.Status.RouteStatusFields, &next.Status.RouteStatusFields) &&
+		seen.Status.Annotations[serving.CertificatesAnnotation] == next.Status.Annotations[serving.CertificatesAnnotation]
 	if !same && rollout == "" {
 		conditions.SetUnknown(v1.RouteIngressReady, v1.ReasonProgramming, "The gateways are being told.", now)
 		return

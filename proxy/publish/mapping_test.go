@@ -210,9 +210,18 @@ func testCertificates(t *testing.T, config *rest.Config) {
 	w.must(err)
 	forRoute := pair(t, "hello."+w.namespace+".example.com", m.Name)
 	w.secret("route-cert", corev1.SecretTypeTLS, forRoute)
+	w.ready(g, "hello")
+	asked, let := w.live.hold("route-cert")
+	defer let()
 	w.must(w.Get(t.Context(), client.ObjectKeyFromObject(route), route))
 	route.Status.Annotations = map[string]string{serving.CertificatesAnnotation: string(noted)}
 	w.must(w.Status().Update(t.Context(), route))
+	<-asked
+	if _, pending, _ := w.publisher.RouteState(w.namespace, "hello"); pending == 0 {
+		t.Error("the route counts as acknowledged before its certificate is read")
+	}
+	let()
+	w.ready(g, "hello")
 	g.subscribe(xds.SecretType, "hello."+w.namespace+".example.com")
 	g.wait("the route's certificate", has("hello."+w.namespace+".example.com", forRoute))
 	if !has(m.Name, other)() {

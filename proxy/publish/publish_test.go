@@ -42,6 +42,7 @@ type world struct {
 	client.Client
 	publisher *publish.Publisher
 	namespace string
+	live      *held
 
 	mu      sync.Mutex
 	tracked map[string]bool
@@ -69,10 +70,10 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, Client: c, namespace: namespace.Name, tracked: map[string]bool{}}
+	w := &world{t: t, Client: c, namespace: namespace.Name, live: &held{Reader: c}, tracked: map[string]bool{}}
 	w.publisher, err = publish.New(publish.Options{
 		Cache:      objects,
-		Live:       c,
+		Live:       w.live,
 		Settings:   settings.NewStore(),
 		Listeners:  translate.Listeners(netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:8443"), netip.MustParseAddrPort("127.0.0.1:8081")),
 		Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("10.9.9.9:8012")}},
@@ -115,6 +116,40 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 		}
 	})
 	return w
+}
+
+// held reads from the API server, but for a Secret that a test holds back.
+type held struct {
+	client.Reader
+
+	mu    sync.Mutex
+	back  string
+	asked chan struct{} // closed when it is asked for
+	let   chan struct{} // closed when it may be read
+}
+
+// hold keeps a Secret from being read until let is called; asked is closed when somebody wants to.
+func (h *held) hold(secret string) (asked <-chan struct{}, let func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.back, h.asked, h.let = secret, make(chan struct{}), make(chan struct{})
+	return h.asked, sync.OnceFunc(func() { close(h.let) })
+}
+
+func (h *held) Get(ctx context.Context, name client.ObjectKey, into client.Object, options ...client.GetOption) error {
+	h.mu.Lock()
+	let := h.let
+	if h.back == name.Name && let != nil {
+		h.back = ""
+		close(h.asked)
+	} else {
+		let = nil
+	}
+	h.mu.Unlock()
+	if let != nil {
+		<-let
+	}
+	return h.Reader.Get(ctx, name, into, options...)
 }
 
 func (w *world) must(err error) {

@@ -91,6 +91,27 @@ func (p *Publisher) secured(entry *served) func(host string) bool {
 	}
 }
 
+// awaitsCertificate says whether a host that the object serves has a certificate that is not read, or not with the server,
+// yet.
+func (p *Publisher) awaitsCertificate(entry *served) bool {
+	if len(entry.secrets) == 0 {
+		return false
+	}
+	for _, host := range entry.route.Hosts {
+		for _, d := range host.Domains {
+			name, used := entry.secrets[d.Host]
+			if d.Audience != ir.External || !used {
+				continue
+			}
+			secret := p.secrets[name]
+			if secret == nil || !secret.known || secret.pair != nil && !slices.Contains(entry.keys, xds.Key{Type: xds.SecretType, Name: d.Host}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // publishSecret reads a Secret in use and gives it to those who use it.
 func (p *Publisher) publishSecret(name types.NamespacedName) {
 	p.mu.Lock()

@@ -53,6 +53,7 @@ func (p *Publisher) answer(q question) (connected, pending int, rejected []strin
 	for _, r := range q.revisions {
 		owners = append(owners, string(translate.RevisionOwner(r.Namespace, r.Name)))
 	}
+	unread := p.awaitsCertificate(q.entry)
 	lenient := q.entry.settled && q.wasReady && time.Since(p.unsettled) < p.opts.Grace
 	p.mu.Unlock()
 
@@ -71,6 +72,9 @@ func (p *Publisher) answer(q question) (connected, pending int, rejected []strin
 		for _, r := range state.Rejected {
 			rejected = append(rejected, fmt.Sprintf("gateway %s rejected %s: %s", r.Node, r.Name, r.Message))
 		}
+	}
+	if unread {
+		pending++
 	}
 	if lenient && len(rejected) == 0 {
 		return max(connected, 1), 0, nil

@@ -190,12 +190,7 @@ func TestDomainMappingTLS(t *testing.T) {
 	})
 	trust := x509.NewCertPool()
 	trust.AppendCertsFromPEM(first[corev1.TLSCertKey])
-	var connections atomic.Int64
 	dial := n.Dial(platform.Secure)
-	counted := func(ctx context.Context, network, address string) (net.Conn, error) {
-		connections.Add(1)
-		return dial(ctx, network, address)
-	}
 	for _, h2 := range []bool{true, false} {
 		c := &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: trust}, ForceAttemptHTTP2: h2}}
 		response, err := c.Get("https://" + host + "/")
@@ -211,46 +206,64 @@ func TestDomainMappingTLS(t *testing.T) {
 		t.Errorf("http answers %s %q, %v", a, a.Header.Get("Location"), err)
 	}
 
-	// Renewed under a connection that is held.
-	held := &http.Client{Transport: &http.Transport{DialContext: counted, TLSClientConfig: &tls.Config{RootCAs: trust}}}
-	use := func() {
-		t.Helper()
-		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/", nil)
-		if a, err := platform.Call(held, r); err != nil || a.Body != "web-00001 one\n" {
-			t.Fatalf("over the held connection: %s, %v", a, err)
-		}
-	}
-	use()
-	secret.Data = certificate(t, host, 2)
-	if err := n.Update(t.Context(), secret); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(platform.Deadline)
-	for {
-		conn, err := dial(t.Context(), "tcp", "")
-		if err != nil {
+	renewed(t, n, host, trust, "web-00001 one\n", func() int64 {
+		secret.Data = certificate(t, host, 2)
+		if err := n.Update(t.Context(), secret); err != nil {
 			t.Fatal(err)
 		}
-		secure := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true})
-		err = secure.HandshakeContext(t.Context())
-		serial := int64(0)
-		if err == nil {
-			serial = secure.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
-		}
-		secure.Close()
-		if serial == 2 {
-			break
-		}
-		if use(); time.Now().After(deadline) {
-			t.Fatalf("the renewed certificate is not shown: number %d, %v", serial, err)
-		}
-	}
-	use()
-	if c := connections.Load(); c != 1 {
-		t.Errorf("%d connections over the renewal, want 1", c)
-	}
+		return 2
+	})
 	out, _, err := n.Command(t.Context(), "", "kubectl", "get", "dm,events", "-n", n.In, "-o", "yaml")
 	if err != nil || strings.Contains(out, "PRIVATE KEY") {
 		t.Errorf("objects hold a private key, or could not be read: %v", err)
 	}
+}
+
+// renewed holds a connection to a host while renew gives it a certificate with another serial number, which it returns: the
+// connection goes on, and new ones are shown the new certificate.
+func renewed(t *testing.T, n *platform.Namespace, host string, trust *x509.CertPool, body string, renew func() int64) {
+	t.Helper()
+	var connections atomic.Int64
+	dial := n.Dial(platform.Secure)
+	counted := func(ctx context.Context, network, address string) (net.Conn, error) {
+		connections.Add(1)
+		return dial(ctx, network, address)
+	}
+	held := &http.Client{Transport: &http.Transport{DialContext: counted, TLSClientConfig: &tls.Config{RootCAs: trust}}}
+	defer held.CloseIdleConnections()
+	use := func() {
+		t.Helper()
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/", nil)
+		if a, err := platform.Call(held, r); err != nil || a.Body != body {
+			t.Fatalf("over the held connection: %s, %v", a, err)
+		}
+	}
+	use()
+	serial := renew()
+	platform.Until(t, "the renewed certificate is shown", func() error {
+		use()
+		shown, err := shownTo(t.Context(), n, host)
+		if err == nil && shown.SerialNumber.Int64() != serial {
+			err = fmt.Errorf("number %d is shown", shown.SerialNumber.Int64())
+		}
+		return err
+	})
+	use()
+	if c := connections.Load(); c != 1 {
+		t.Errorf("%d connections over the renewal, want 1", c)
+	}
+}
+
+// shownTo is the certificate that a new connection to a host is shown, whoever issued it.
+func shownTo(ctx context.Context, n *platform.Namespace, host string) (*x509.Certificate, error) {
+	conn, err := n.Dial(platform.Secure)(ctx, "tcp", "")
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true})
+	defer secure.Close()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return secure.ConnectionState().PeerCertificates[0], nil
 }

@@ -32,7 +32,7 @@ import (
 )
 
 // lookForCertManager is how often it is looked for while certificates are wanted and it is not there.
-const lookForCertManager = 15 * time.Second
+const lookForCertManager = 3 * time.Second
 
 // assemble connects the parts: controllers write what the publisher reads, the
 // publisher fills the discovery server, load reports reach the scaler, and the scaler drains through the publisher.

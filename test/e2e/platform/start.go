@@ -18,12 +18,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"ebb.dev/ebb/apis/networking/v1alpha1"
 	v1 "ebb.dev/ebb/apis/serving/v1"
@@ -109,6 +111,7 @@ func (p *Platform) start(ctx context.Context, envoy string) error {
 	}
 	config.QPS = -1
 	config.WarningHandler = rest.NoWarnings{}
+	log.SetLogger(logr.Discard()) // of the clients
 	scheme := kruntime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err

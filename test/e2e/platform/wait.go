@@ -41,10 +41,11 @@ func poll(ctx context.Context, ask func() error) error {
 	}
 }
 
-// Until asks until there is no error, and fails the test with the last one when that is not in time.
+// Until asks until there is no error, and fails the test with the last one when that is not in time. It may be called
+// when the test is cleaned up.
 func Until(t testing.TB, what string, ask func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), Deadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), Deadline)
 	defer cancel()
 	if err := poll(ctx, ask); err != nil {
 		t.Fatalf("%s: still %v", what, err)
