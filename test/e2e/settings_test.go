@@ -237,3 +237,192 @@ func TestClaimsByHand(t *testing.T) {
 		t.Errorf("the claim: %v", err)
 	}
 }
+
+// TestDefaultsLive: defaults and bounds count for what is written from now on, and what is there already gets none
+// of them by a change of its traffic.
+func TestDefaultsLive(t *testing.T) {
+	n := shared.Platform(t).Namespace(t)
+	n.DeployAtZero("before", says("one"))
+	written := func(ctx context.Context, change func(*v1.Service)) (*v1.RevisionSpec, error) {
+		s := n.Service("tried", change)
+		s.Spec.Template.Spec.Containers[0].Name = ""
+		err := n.Create(ctx, s, client.DryRunAll)
+		return &s.Spec.Template.Spec, err
+	}
+	back := n.Configure(t, settings.ConfigDefaults, map[string]string{
+		"revision-timeout-seconds": "77", "revision-response-start-timeout-seconds": "66", "revision-idle-timeout-seconds": "55", "max-revision-timeout-seconds": "88",
+		"container-concurrency": "7", "container-concurrency-max-limit": "9", "allow-container-concurrency-zero": "false", "enable-service-links": "true",
+		"container-name-template": "app-{{.Name}}", "revision-cpu-request": "10m", "revision-memory-limit": "300Mi",
+	}, func(ctx context.Context, set bool) error {
+		spec, err := written(ctx, nil)
+		if err == nil && (*spec.TimeoutSeconds == 77) != set {
+			err = fmt.Errorf("timeoutSeconds is %d", *spec.TimeoutSeconds)
+		}
+		return err
+	})
+	spec, err := written(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := spec.Containers[0]
+	if *spec.ResponseStartTimeoutSeconds != 66 || *spec.IdleTimeoutSeconds != 55 || *spec.ContainerConcurrency != 7 || !*spec.EnableServiceLinks || c.Name != "app-tried" ||
+		c.Resources.Requests.Cpu().String() != "10m" || c.Resources.Limits.Memory().String() != "300Mi" {
+		t.Errorf("the spec has %+v", spec)
+	}
+	for field, change := range map[string]func(*v1.RevisionSpec){
+		"timeoutSeconds: Invalid value: 89":       func(s *v1.RevisionSpec) { s.TimeoutSeconds = new(int64(89)) },
+		"containerConcurrency: Invalid value: 10": func(s *v1.RevisionSpec) { s.ContainerConcurrency = new(int64(10)) },
+		"containerConcurrency: Invalid value: 0":  func(s *v1.RevisionSpec) { s.ContainerConcurrency = new(int64(0)) },
+	} {
+		if _, err := written(t.Context(), func(s *v1.Service) { change(&s.Spec.Template.Spec) }); err == nil || !strings.Contains(err.Error(), "spec.template.spec."+field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if s := n.Change("before", route(percent("before-00001", 100, "pinned"))); s.Spec.Template.Spec.Containers[0].Resources.Requests != nil || *s.Spec.Template.Spec.ContainerConcurrency != 0 {
+		t.Errorf("a change of traffic made the template %+v", s.Spec.Template.Spec)
+	}
+	if s := n.AwaitReady("before"); s.Status.LatestCreatedRevisionName != "before-00001" {
+		t.Errorf("a change of traffic made %s", s.Status.LatestCreatedRevisionName)
+	}
+	back()
+
+	secure := n.Configure(t, settings.ConfigFeatures, map[string]string{settings.FeatureSecurePodDefaults: "Enabled"}, func(ctx context.Context, set bool) error {
+		spec, err := written(ctx, nil)
+		if err == nil && (spec.Containers[0].SecurityContext != nil) != set {
+			err = fmt.Errorf("the container has %+v", spec.Containers[0].SecurityContext)
+		}
+		return err
+	})
+	if spec, err = written(t.Context(), nil); err != nil || !*spec.Containers[0].SecurityContext.RunAsNonRoot || spec.Containers[0].SecurityContext.Capabilities.Drop[0] != "ALL" {
+		t.Errorf("the container has %+v, %v", spec.Containers[0].SecurityContext, err)
+	}
+	secure()
+}
+
+// TestDomainsLive: which domain a Service gets, and the form of its hosts, change for Services that run.
+func TestDomainsLive(t *testing.T) {
+	n := shared.Platform(t).Namespace(t)
+	labelled := func(team string) func(*v1.Service) {
+		return func(s *v1.Service) { s.Labels = map[string]string{"team": team} }
+	}
+	n.DeployAtZero("web", labelled("shop"))
+	n.DeployAtZero("hidden", labelled("secret"))
+	n.DeployAtZero("plain", nil)
+	at := func(ctx context.Context, service, host string) error {
+		var s v1.Service
+		if err := n.WithWatch.Get(ctx, key(n, service), &s); err != nil {
+			return err
+		}
+		if url := s.Status.URL; url != "http://"+host && !strings.HasPrefix(url, "http://"+host+":") {
+			return fmt.Errorf("%s is at %s, not at %s", service, url, host)
+		}
+		return platform.Ready(s.Generation, s.Status.Status)
+	}
+	usual := func(service string) string { return service + "." + n.In + ".localhost" }
+	private := "hidden." + n.In + ".svc.cluster.local"
+	answers := func(l platform.Listener, host string, status int) {
+		t.Helper()
+		if a, err := n.Fetch(t.Context(), l, "http://"+host+"/"); err != nil || a.Status != status {
+			t.Errorf("%s at %s answers %s, %v, want %d", host, l, a, err, status)
+		}
+	}
+	domains := n.Configure(t, settings.ConfigDomain, map[string]string{
+		"shop.example.org": "selector: {team: shop}", "svc.cluster.local": "selector: {team: secret}",
+	}, func(ctx context.Context, set bool) error {
+		if !set {
+			return errors.Join(at(ctx, "web", usual("web")), at(ctx, "hidden", usual("hidden")), at(ctx, "plain", usual("plain")))
+		}
+		return errors.Join(at(ctx, "web", "web."+n.In+".shop.example.org"), at(ctx, "hidden", private), at(ctx, "plain", usual("plain")))
+	})
+	answers(platform.External, "web."+n.In+".shop.example.org", http.StatusOK)
+	answers(platform.External, usual("hidden"), http.StatusNotFound)
+	answers(platform.Internal, private, http.StatusOK)
+	answers(platform.External, usual("plain"), http.StatusOK)
+	domains()
+	answers(platform.External, usual("hidden"), http.StatusOK)
+
+	n.Change("web", route(percent("web-00001", 100, "next")))
+	n.AwaitReady("web")
+	forms := n.Configure(t, settings.ConfigNetwork, map[string]string{
+		"domain-template": `{{.Name}}-{{index .Labels "team"}}-{{.Namespace}}.{{.Domain}}`, "tag-template": "{{.Name}}--{{.Tag}}",
+	}, func(ctx context.Context, set bool) error {
+		if !set {
+			return at(ctx, "web", usual("web"))
+		}
+		return at(ctx, "web", "web-shop-"+n.In+".localhost")
+	})
+	answers(platform.External, "web-shop-"+n.In+".localhost", http.StatusOK)
+	answers(platform.External, "web--next-shop-"+n.In+".localhost", http.StatusOK)
+	forms()
+	answers(platform.External, usual("next-web"), http.StatusOK)
+}
+
+// TestDeploymentsLive: config-deployment and the class of config-autoscaler count for Services that come, and a
+// rollout-duration for those that are there.
+func TestDeploymentsLive(t *testing.T) {
+	n := shared.Platform(t).Namespace(t)
+	n.Image(t, platform.App)
+	r, open := newRegistry(t, n, answers(http.StatusForbidden, "DENIED", "this registry is not to be asked"))
+	open()
+	tries := 0
+	back := n.Configure(t, settings.ConfigDeployment, map[string]string{"registries-skipping-tag-resolving": "kind.local," + r.host, "progress-deadline": "321s"}, func(ctx context.Context, set bool) error {
+		// A tag that is not resolved is in the Deployment at once, one that is never.
+		tries++
+		name := fmt.Sprintf("try%d", tries)
+		if err := n.Create(ctx, n.Service(name, from(r.host+"/test-app:latest"))); err != nil {
+			return err
+		}
+		all, err := platform.Await(ctx, n.Platform, &v1.RevisionList{}, func(all []*v1.Revision) error {
+			if len(all) == 0 || len(all[0].Status.ContainerStatuses) == 0 && !all[0].Status.Conditions.Get(v1.RevisionContainerHealthy).IsFalse() {
+				return errors.New("its image is not looked for")
+			}
+			return nil
+		}, client.InNamespace(n.In), client.MatchingFields{"metadata.name": name + "-00001"})
+		if err == nil && (len(all[0].Status.ContainerStatuses) > 0) != set {
+			err = fmt.Errorf("conditions: %s", platform.Describe(all[0].Status.Conditions))
+		}
+		return err
+	})
+	r.becomes(nil)
+	n.Deploy("by-tag", from(r.host+"/test-app:latest"))
+	got := command(t, n, "kubectl", "get", "deployment", "by-tag-00001-deployment", "-o", "jsonpath={.spec.template.spec.containers[0].image} {.spec.progressDeadlineSeconds}")
+	if got != r.host+"/test-app:latest 321" {
+		t.Errorf("the Deployment has %s", got)
+	}
+	r.becomes(answers(http.StatusForbidden, "DENIED", "this registry is not to be asked"))
+	back()
+
+	n.DeployAtZero("web", says("one"))
+	slowly := n.Configure(t, settings.ConfigNetwork, map[string]string{"rollout-duration": "600s"}, func(ctx context.Context, set bool) error {
+		if !set {
+			return nil // it is waited for below
+		}
+		s := &v1.Service{}
+		if err := n.WithWatch.Get(ctx, key(n, "web"), s); err != nil {
+			return err
+		}
+		if shareOf(s, s.Status.LatestCreatedRevisionName) == 1 {
+			return nil
+		}
+		if err := platform.Ready(s.Generation, s.Status.Status); err == nil {
+			says(fmt.Sprint("after ", s.Generation))(s)
+			if err := n.Update(ctx, s); err != nil {
+				return err
+			}
+		}
+		return fmt.Errorf("the newest revision has %d%%", shareOf(s, s.Status.LatestCreatedRevisionName))
+	})
+	slowly()
+	s := n.AwaitReady("web")
+	if got := shareOf(s, s.Status.LatestCreatedRevisionName); got != 100 {
+		t.Errorf("without a duration the newest revision has %d%%", got)
+	}
+
+	n.Configure(t, settings.ConfigAutoscaler, map[string]string{"pod-autoscaler-class": serving.ClassHPA}, func(ctx context.Context, set bool) error {
+		out, errOut, err := n.Command(ctx, "", "kubectl", "-n", n.In, "get", "hpa", "-o", "name")
+		if err != nil || strings.Contains(out, "/web-00001") != set {
+			return fmt.Errorf("the HorizontalPodAutoscalers are %q %s %w", out, errOut, err)
+		}
+		return nil
+	})
+}

@@ -126,7 +126,8 @@ func mapper(scheme *kruntime.Scheme) meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(scheme.PrioritizedVersionsAllGroups())
 	for gvk := range scheme.AllKnownTypes() {
 		scope := meta.RESTScopeNamespace
-		if gvk.Kind == "Namespace" || gvk.Kind == "Node" || gvk.Kind == v1alpha1.KindClusterDomainClaim {
+		switch gvk.Kind {
+		case "Namespace", "Node", "PriorityClass", "RuntimeClass", v1alpha1.KindClusterDomainClaim:
 			scope = meta.RESTScopeRoot
 		}
 		m.Add(gvk, scope)
