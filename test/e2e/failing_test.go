@@ -116,3 +116,26 @@ func TestFailuresShowTheirMessage(t *testing.T) {
 		})
 	}
 }
+
+// TestRevisionDeletedIsMadeAgain: the latest Revision, deleted by hand with its pods, is made anew of the same template.
+func TestRevisionDeletedIsMadeAgain(t *testing.T) {
+	n := begin(t)
+	n.Deploy("web", says("one"))
+	var old v1.Revision
+	if err := n.WithWatch.Get(t.Context(), key(n, "web-00001"), &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Delete(t.Context(), old.DeepCopy()); err != nil {
+		t.Fatal(err)
+	}
+	awaitRevision(n, "web-00001", func(r *v1.Revision) error {
+		if r.UID == old.UID {
+			return errors.New("it is still the old one")
+		}
+		return platform.Ready(r.Generation, r.Status.Status)
+	})
+	n.AwaitAnswer(t, platform.External, n.URL("web", "/"), func(a platform.Answer) bool { return a.Body == "web-00001 one\n" })
+	if s := n.AwaitReady("web"); s.Status.LatestReadyRevisionName != "web-00001" || s.Generation != 1 {
+		t.Errorf("the Service has %+v", s.Status)
+	}
+}

@@ -165,6 +165,18 @@ func TestRegistryFaults(t *testing.T) {
 	for name, c := range cases {
 		create(n, n.Service(name, from(c.at.host+"/test-app:latest")))
 	}
+	// One that has the image's manifest, but gives none of its blobs to a node.
+	half, openHalf := newRegistry(t, n, nil)
+	half.handle = func(w http.ResponseWriter, q *http.Request) {
+		if strings.Contains(q.URL.Path, "/blobs/") {
+			answers(http.StatusForbidden, "DENIED", "no blobs today")(w, q)
+			return
+		}
+		half.good.ServeHTTP(w, q)
+	}
+	openHalf()
+	all = append(all, half)
+	create(n, n.Service("half", from(half.host+"/"+ownImage(t, n, n.In+"/half"))))
 	// Made beside them, and asked for by its tag as well.
 	n.Deploy("good", from(n.Running().Registry+"/test-app:latest"))
 	if a := n.MustFetch(t, n.URL("good", "/")); a.Revision() != "good-00001" {
@@ -193,6 +205,20 @@ func TestRegistryFaults(t *testing.T) {
 			t.Errorf("%s has %s without an image", name, left)
 		}
 	}
+	pulling := func(conditions v1.Conditions, kind string) error {
+		c := conditions.Get(kind)
+		if !c.IsFalse() || !strings.Contains(c.Message, "no blobs today") {
+			return fmt.Errorf("%s should have the registry's words: %s", kind, platform.Describe(conditions))
+		}
+		return nil
+	}
+	awaitRevision(n, "half-00001", func(r *v1.Revision) error {
+		if c := r.Status.Conditions.Get(v1.RevisionContainerHealthy); c == nil || c.Reason != "ErrImagePull" && c.Reason != "ImagePullBackOff" {
+			return fmt.Errorf("conditions: %s", platform.Describe(r.Status.Conditions))
+		}
+		return pulling(r.Status.Conditions, v1.RevisionContainerHealthy)
+	})
+	n.AwaitService("half", func(s *v1.Service) error { return pulling(s.Status.Conditions, v1.ConditionReady) })
 	// They are asked again while they say the same: a HEAD and a GET a try begin with one request each.
 	for _, r := range []*registry{broken, busy, denies} {
 		platform.Until(t, "asked for a third time", func() error {
@@ -207,6 +233,8 @@ func TestRegistryFaults(t *testing.T) {
 	for _, r := range all {
 		r.becomes(nil)
 	}
+	n.AwaitReady("half")
+	n.MustFetch(t, n.URL("half", "/"))
 	for name, c := range cases {
 		s := n.AwaitReady(name)
 		if a := n.MustFetch(t, n.URL(name, "/")); a.Revision() != name+"-00001" || s.Generation != 1 {
