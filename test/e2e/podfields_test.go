@@ -111,7 +111,10 @@ func TestPaused(t *testing.T) {
 // TestActiveSaysWhy: the informational condition of a Revision at zero, and back.
 func TestActiveSaysWhy(t *testing.T) {
 	n := begin(t)
-	n.Deploy("web", nil)
+	keep := func(pods string) func(*v1.Service) {
+		return func(s *v1.Service) { s.Annotations[serving.MinScaleAnnotation] = pods }
+	}
+	n.Deploy("web", func(s *v1.Service) { s.Annotations = map[string]string{serving.MinScaleAnnotation: "1"} })
 	is := func(status corev1.ConditionStatus, reason string) {
 		t.Helper()
 		awaitRevision(n, "web-00001", func(r *v1.Revision) error {
@@ -123,8 +126,9 @@ func TestActiveSaysWhy(t *testing.T) {
 		})
 	}
 	is(corev1.ConditionTrue, "")
+	n.Change("web", keep("0"))
 	is(corev1.ConditionFalse, v1.ReasonNoTraffic)
-	n.MustFetch(t, n.URL("web", "/"))
+	n.Change("web", keep("1"))
 	is(corev1.ConditionTrue, "")
 }
 
