@@ -206,6 +206,16 @@ func (s *Store) folder(digest string) string {
 	return filepath.Join(s.dir, strings.ReplaceAll(digest, ":", "-"))
 }
 
+// RootOf is the root folder of the image that has a path among its files; false when none has.
+func (s *Store) RootOf(path string) (string, bool) {
+	inside, ok := strings.CutPrefix(path, s.dir+"/")
+	if !ok {
+		return "", false
+	}
+	digest, _, _ := strings.Cut(inside, "/")
+	return filepath.Join(s.dir, digest, "rootfs"), true
+}
+
 func (s *Store) remember(ref, digest string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -290,15 +290,8 @@ func (c *container) start(attempt int) (*shim.Container, error) {
 // image pulls until it has the image; the waiting reasons are a kubelet's.
 func (c *container) image() (image.Image, error) {
 	policy := image.Policy(c.spec.ImagePullPolicy)
-	ctx, cancel := context.WithCancel(c.p.n.ctx)
+	ctx, cancel := c.p.untilStopping()
 	defer cancel()
-	go func() {
-		select {
-		case <-c.p.stopping:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	for backOff := firstBackOff; ; backOff = min(2*backOff, mostBackOff) {
 		img, err := c.p.n.images.Get(ctx, c.spec.Image, policy, askedFor{c})
 		if err == nil {
@@ -324,6 +317,18 @@ func (c *container) image() (image.Image, error) {
 			return image.Image{}, errors.New("ended before its image was there")
 		}
 	}
+}
+
+// imageVolume pulls the image of a volume and gives the folder of its files, which nobody
+// may write to: it is shared by all who have the image.
+func (c *container) imageVolume(s *v1.ImageVolumeSource) (string, error) {
+	ctx, cancel := c.p.untilStopping()
+	defer cancel()
+	img, err := c.p.n.images.Get(ctx, s.Reference, image.Policy(s.PullPolicy), askedFor{c})
+	if err != nil {
+		return "", fmt.Errorf("pull image %q: %w", s.Reference, err)
+	}
+	return img.Rootfs, nil
 }
 
 // watch goes with one run from its start to its end.

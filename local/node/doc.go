@@ -5,7 +5,8 @@
 // $PORT set to that port, probes it (local/probe), restarts it, ends it, and
 // writes the pod's status as a kubelet does. It serves the kubelet's
 // API for `kubectl logs` (local/logs), exec, cp, attach and port-forward, and metrics.k8s.io
-// for `kubectl top` (local/metrics).
+// for `kubectl top` (local/metrics). A pod with PersistentVolumeClaims is bound once its
+// claims are (local/storage).
 //
 // One goroutine a container runs its life, one a pod writes its status; all of
 // what a new node process needs to take the containers over is on disk, so that
@@ -25,6 +26,7 @@ import (
 
 	"ebb.dev/ebb/local/image"
 	"ebb.dev/ebb/local/shim"
+	"ebb.dev/ebb/local/storage"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -88,7 +90,10 @@ type Node struct {
 	pods map[types.UID]*pod
 	work sync.WaitGroup
 
+	listed chan struct{} // closed when all pods that there were are in pods
+
 	followed *followed
+	storage  *storage.Storage
 	hosts    *hosts // nil: containers have the machine's
 }
 
@@ -123,7 +128,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("images: %w", err)
 	}
-	n := &Node{cfg: cfg, client: client, images: store, ports: newPorts(cfg.PortLow, cfg.PortHigh), log: cfg.Logger, ctx: ctx, pods: map[types.UID]*pod{}}
+	n := &Node{cfg: cfg, client: client, images: store, ports: newPorts(cfg.PortLow, cfg.PortHigh), log: cfg.Logger, ctx: ctx, pods: map[types.UID]*pod{}, listed: make(chan struct{})}
 	n.followed = &followed{n: n, all: map[source]*follower{}}
 	n.keepPorts()
 	if cfg.Isolate {
@@ -160,10 +165,14 @@ func Run(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("listen for metrics.k8s.io: %w", err)
 		}
 	}
+	n.storage, err = storage.New(storage.Config{Client: client, Events: n.events, Node: cfg.Name, Labels: n.labels(), Dir: filepath.Join(data, "volumes"), Logger: n.log})
+	if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	n.ctx = ctx
-	parts := map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "images": n.collect, "names of Services": n.names, "pods": n.watch}
+	parts := map[string]func(context.Context) error{"kubelet API": n.serve, "registration": n.register, "images": n.collect, "names of Services": n.names, "storage": n.storage.Run, "pods": n.watch}
 	if n.metrics != nil {
 		parts["metrics"] = n.serveMetrics
 	}

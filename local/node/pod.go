@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ebb.dev/ebb/local/shim"
+	"ebb.dev/ebb/local/storage"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,6 +45,7 @@ type pod struct {
 	failure  string    // why the pod as a whole cannot run
 	sooner   chan struct{}
 
+	claims  map[string]bool // names of those that it has; under the node's mu
 	volumes *volumes
 }
 
@@ -134,6 +136,19 @@ func (p *pod) stop(grace time.Duration) {
 	}
 }
 
+// untilStopping is a context that ends when the pod is to end, or the node does.
+func (p *pod) untilStopping() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(p.n.ctx)
+	go func() {
+		select {
+		case <-p.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // end gives when everything must be over, and a channel that closes when that changes.
 func (p *pod) end() (time.Time, <-chan struct{}) {
 	p.mu.Lock()
@@ -147,6 +162,9 @@ func (p *pod) run() {
 	o := p.object()
 	if o.DeletionTimestamp != nil {
 		p.update(o)
+	}
+	if storage.HasClaims(o) && !p.awaitClaims() {
+		return
 	}
 	adopted := p.restore()
 	if err := p.prepare(); err != nil {
@@ -192,6 +210,7 @@ func (p *pod) run() {
 	ending, vanished := p.stopped, p.vanished
 	p.mu.Unlock()
 	if !ending { // it has finished by itself; its object stays
+		p.leaveClaims()
 		select {
 		case <-p.stopping:
 		case <-p.n.ctx.Done():

@@ -103,7 +103,8 @@ func (n *Node) collectOnce(ctx context.Context, excess uint64) {
 	n.log.Info("the disk is full: unused images were removed", "count", removed, "bytes", freed, "wanted", excess)
 }
 
-// usedImages are the root folders of images that containers have, running or not.
+// usedImages are the root folders of images that containers have, as their own or as a
+// volume, running or not.
 func (n *Node) usedImages() map[string]bool {
 	used := map[string]bool{}
 	dirs, _ := filepath.Glob(filepath.Join(n.cfg.Data, "pods", "*"))
@@ -111,6 +112,11 @@ func (n *Node) usedImages() map[string]bool {
 		for _, r := range runs(dir) {
 			if s, err := shim.ReadSpec(r); err == nil {
 				used[s.Rootfs] = true
+				for _, m := range s.Mounts {
+					if root, ok := n.images.RootOf(m.Source); ok {
+						used[root] = true
+					}
+				}
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"runtime"
@@ -83,9 +84,7 @@ func (n *Node) putNode(ctx context.Context) error {
 	if o.Labels == nil {
 		o.Labels = map[string]string{}
 	}
-	o.Labels["kubernetes.io/hostname"] = n.cfg.Name
-	o.Labels["kubernetes.io/os"] = runtime.GOOS
-	o.Labels["kubernetes.io/arch"] = runtime.GOARCH
+	maps.Copy(o.Labels, n.labels())
 	if o.Annotations == nil {
 		o.Annotations = map[string]string{}
 	}
@@ -106,6 +105,10 @@ func (n *Node) putNode(ctx context.Context) error {
 	o.Status = n.status(o.Status)
 	_, err = nodes.UpdateStatus(ctx, o, metav1.UpdateOptions{})
 	return err
+}
+
+func (n *Node) labels() map[string]string {
+	return map[string]string{v1.LabelHostname: n.cfg.Name, v1.LabelOSStable: runtime.GOOS, v1.LabelArchStable: runtime.GOARCH}
 }
 
 func (n *Node) status(old v1.NodeStatus) v1.NodeStatus {

@@ -36,7 +36,7 @@ func (c *container) mounts(dir string, env map[string]string) ([]shim.Mount, err
 			}
 			return nil, fmt.Errorf("volume %q cannot be mounted at %s: without a mount namespace the node can place no volume (%s)", m.Name, m.MountPath, c.p.n.isoWhy)
 		}
-		from, readOnly, err := c.p.volumes.get(m.Name)
+		from, readOnly, err := c.p.volumes.get(c, m.Name)
 		if err != nil {
 			return nil, fmt.Errorf("volume %q: %w", m.Name, err)
 		}
@@ -45,7 +45,8 @@ func (c *container) mounts(dir string, env map[string]string) ([]shim.Mount, err
 			sub = expansion.Expand(m.SubPathExpr, expansion.MappingFuncFor(env))
 		}
 		if sub != "" {
-			if from, err = subPath(from, sub); err != nil {
+			fixed := readOnly && !hasContents(c.p.volumes.find(m.Name))
+			if from, err = subPath(from, sub, fixed); err != nil {
 				return nil, fmt.Errorf("volume %q: subPath %q: %w", m.Name, sub, err)
 			}
 		}
@@ -75,14 +76,14 @@ func (c *container) mounts(dir string, env map[string]string) ([]shim.Mount, err
 }
 
 // subPath is a path inside a volume, made as a folder like the volume's own when it is
-// not there.
-func subPath(volume, sub string) (string, error) {
+// not there, unless the volume is fixed.
+func subPath(volume, sub string, fixed bool) (string, error) {
 	path, err := securejoin.SecureJoin(volume, sub)
 	if err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
+	if _, err := os.Stat(path); err == nil || fixed {
+		return path, err
 	}
 	info, err := os.Stat(volume)
 	if err != nil {
@@ -102,11 +103,12 @@ type volumes struct {
 	mu      sync.Mutex // one writer at a time
 	live    map[string]bool
 	tokens  map[string]issued
+	owned   map[string]bool // volumes of claims that the pod's group has
 	keeping bool
 }
 
 func newVolumes(p *pod) *volumes {
-	return &volumes{p: p, poke: make(chan struct{}, 1), live: map[string]bool{}, tokens: map[string]issued{}}
+	return &volumes{p: p, poke: make(chan struct{}, 1), live: map[string]bool{}, tokens: map[string]issued{}, owned: map[string]bool{}}
 }
 
 func (v *volumes) dir(name string) string { return filepath.Join(v.p.dir, "volumes", name) }
@@ -123,7 +125,7 @@ func (v *volumes) find(name string) *v1.Volume {
 
 // get gives the folder (or file) of a volume on the machine, made when it is not there
 // yet. What has contents follows them from then on.
-func (v *volumes) get(name string) (dir string, readOnly bool, err error) {
+func (v *volumes) get(c *container, name string) (dir string, readOnly bool, err error) {
 	s := v.find(name)
 	if s == nil {
 		return "", false, fmt.Errorf("the pod has no such volume")
@@ -134,13 +136,18 @@ func (v *volumes) get(name string) (dir string, readOnly bool, err error) {
 		return dir, false, v.emptyDir(dir)
 	case s.HostPath != nil:
 		return s.HostPath.Path, false, hostPath(s.HostPath)
+	case s.PersistentVolumeClaim != nil, s.Ephemeral != nil:
+		return v.claimed(s)
+	case s.Image != nil:
+		dir, err = c.imageVolume(s.Image)
+		return dir, true, err
 	case hasContents(s):
 		v.follow(s)
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		return dir, true, v.write(s)
 	}
-	return "", false, fmt.Errorf("a kind of volume that this node does not have: use emptyDir, configMap, secret, projected, downwardAPI or hostPath")
+	return "", false, fmt.Errorf("a kind of volume that this node does not have: use emptyDir, configMap, secret, projected, downwardAPI, persistentVolumeClaim, ephemeral, image or hostPath")
 }
 
 func hasContents(s *v1.Volume) bool {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"ebb.dev/ebb/local/storage"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +46,7 @@ func (n *Node) watch(ctx context.Context) error {
 	})
 	n.work.Go(func() {
 		if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+			close(n.listed)
 			n.removeStrangers()
 		}
 	})
@@ -65,6 +67,9 @@ func (n *Node) see(o *v1.Pod) {
 			return
 		}
 		p = newPod(n, o)
+		if o.Spec.NodeName != "" && storage.HasClaims(o) {
+			p.claims = claimsOf(o)
+		}
 		n.pods[o.UID] = p
 		n.mu.Unlock()
 		n.work.Go(p.run)
@@ -89,6 +94,7 @@ func (n *Node) gone(o *v1.Pod) {
 }
 
 func (n *Node) drop(p *pod) {
+	p.leaveClaims()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.pods, p.uid)

@@ -40,6 +40,7 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 	for _, settings := range l.settings() {
 		errs = append(errs, apply(ctx, c, settings, "v1", "ConfigMap"))
 	}
+	errs = append(errs, installStorage(ctx, c))
 	errs = append(errs, installMetrics(ctx, c)...)
 	bundle, err := os.ReadFile(l.dir.PKI("mesh-ca.crt"))
 	if err != nil {

@@ -121,7 +121,8 @@ func (l *layout) kcm() supervise.Spec {
 		"--service-account-private-key-file="+l.dir.PKI("sa.key"), "--root-ca-file="+l.dir.PKI("ca.crt"),
 		"--controllers=deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller,"+
 			"serviceaccount-controller,horizontal-pod-autoscaler-controller,resourcequota-controller,pod-garbage-collector-controller,"+
-			"root-ca-certificate-publisher-controller,clusterrole-aggregation-controller",
+			"root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,"+
+			"persistentvolume-binder-controller,persistentvolumeclaim-protection-controller,persistentvolume-protection-controller,ephemeral-volume-controller",
 		"--horizontal-pod-autoscaler-sync-period=5s") // the node measures as often
 	s.Env = []string{"GOGC=40", quickLists}
 	return s
