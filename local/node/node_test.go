@@ -115,7 +115,7 @@ func TestNode(t *testing.T) {
 	}{
 		{"serves and its logs are read", testServes}, {"pull errors", testPull}, {"pull secrets", testPullSecrets}, {"exit codes, messages, restarts", testExits}, {"preStop before SIGTERM", testPreStop},
 		{"killed after its grace", testGrace}, {"readiness and liveness", testProbes}, {"environment and volumes", testEnvironment}, {"two pods, two ports", testPorts},
-		{"init containers", testInit}, {"sidecars", testSidecars}, {"volumes", testVolumes}, {"volumes follow their sources", testLiveVolumes}, {"exec", testExec}, {"exec ends with the node", testExecEnds}, {"attach", testAttach},
+		{"init containers", testInit}, {"sidecars", testSidecars}, {"volumes", testVolumes}, {"volumes follow their sources", testLiveVolumes}, {"claims", testClaims}, {"image volumes", testImageVolumes}, {"exec", testExec}, {"exec ends with the node", testExecEnds}, {"attach", testAttach},
 		{"port-forward", testForward}, {"exec probes and hooks", testExecProbes}, {"limits", testLimits}, {"metrics", testMetrics}, {"users and groups", testUsers}, {"conditions", testConditions}, {"start latency", testLatency}, {"kill -9 of the node", testKilled},
 	} {
 		t.Run(s.name, func(t *testing.T) { d := *c; d.t = t; s.f(t, &d); c.node = d.node })
@@ -140,7 +140,7 @@ func TestUnprivileged(t *testing.T) {
 		name string
 		f    func(*testing.T, *cluster)
 	}{
-		{"serves and its logs are read", testServes}, {"sidecars", testSidecars}, {"volumes", testVolumes}, {"volumes follow their sources", testLiveVolumes}, {"exec", testExec}, {"exec ends with the node", testExecEnds}, {"attach", testAttach},
+		{"serves and its logs are read", testServes}, {"sidecars", testSidecars}, {"volumes", testVolumes}, {"volumes follow their sources", testLiveVolumes}, {"claims", testClaims}, {"image volumes", testImageVolumes}, {"exec", testExec}, {"exec ends with the node", testExecEnds}, {"attach", testAttach},
 		{"exec probes and hooks", testExecProbes}, {"limits", testLimits}, {"metrics", testMetrics}, {"users and groups", testUsers}, {"kill -9 of the node", testKilled},
 	} {
 		t.Run(s.name, func(t *testing.T) { d := *c; d.t = t; s.f(t, &d); c.node = d.node })

@@ -141,11 +141,11 @@ func (s *Storage) volume(claim *v1.PersistentVolumeClaim) (*v1.PersistentVolume,
 func (s *Storage) unbound(ctx context.Context, claim *v1.PersistentVolumeClaim, taken map[string]*v1.PersistentVolume) (string, error) {
 	name := helpers.GetPersistentVolumeClaimClass(claim)
 	if name == "" {
-		return "is not bound: it names no StorageClass, and no PersistentVolume without one fits; name a class (" + s.classNames() + ") or create a PersistentVolume", nil
+		return "is not bound: it names no StorageClass, and no PersistentVolume without one fits: create one" + s.orClass(), nil
 	}
 	class, err := s.classes.Get(name)
 	if apierrors.IsNotFound(err) {
-		return fmt.Sprintf("is not bound: there is no StorageClass %q; there is %s", name, s.classNames()), nil
+		return fmt.Sprintf("is not bound: there is no StorageClass %q: create it%s", name, s.orClass()), nil
 	}
 	if err != nil {
 		return "", err
@@ -206,16 +206,16 @@ func (s *Storage) selectNode(ctx context.Context, claim *v1.PersistentVolumeClai
 	return nil
 }
 
-// classNames lists what a claim may ask for.
-func (s *Storage) classNames() string {
+// orClass lists what a claim may ask for instead.
+func (s *Storage) orClass() string {
 	all, err := s.classes.List(labels.Everything())
 	if err != nil || len(all) == 0 {
-		return "none"
+		return ""
 	}
 	var names []string
 	for _, c := range all {
 		names = append(names, c.Name)
 	}
 	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return ", or make the claim anew with StorageClass " + strings.Join(names, " or ")
 }

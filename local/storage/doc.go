@@ -20,7 +20,8 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/informers"
+	core "k8s.io/client-go/informers/core/v1"
+	storageinformers "k8s.io/client-go/informers/storage/v1"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
@@ -47,7 +48,7 @@ type Config struct {
 type Storage struct {
 	cfg     Config
 	node    *v1.Node // as affinities of volumes see it
-	factory informers.SharedInformerFactory
+	follow  []cache.SharedIndexInformer
 	synced  []cache.InformerSynced
 	claims  corelisters.PersistentVolumeClaimLister
 	volumes corelisters.PersistentVolumeLister
@@ -66,13 +67,19 @@ func New(cfg Config) (*Storage, error) {
 	s := &Storage{
 		cfg:     cfg,
 		node:    &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: cfg.Node, Labels: cfg.Labels}},
-		factory: informers.NewSharedInformerFactoryWithOptions(cfg.Client, 0, informers.WithTransform(trim)),
 		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[key](100*time.Millisecond, time.Minute)),
 		changed: make(chan struct{}),
 	}
-	claims, volumes, classes := s.factory.Core().V1().PersistentVolumeClaims(), s.factory.Core().V1().PersistentVolumes(), s.factory.Storage().V1().StorageClasses()
-	s.claims, s.volumes, s.classes = claims.Lister(), volumes.Lister(), classes.Lister()
-	for _, informer := range []cache.SharedIndexInformer{claims.Informer(), volumes.Informer(), classes.Informer()} {
+	claims := core.NewPersistentVolumeClaimInformer(cfg.Client, metav1.NamespaceAll, 0, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
+	volumes := core.NewPersistentVolumeInformer(cfg.Client, 0, cache.Indexers{})
+	classes := storageinformers.NewStorageClassInformer(cfg.Client, 0, cache.Indexers{})
+	s.claims, s.volumes = corelisters.NewPersistentVolumeClaimLister(claims.GetIndexer()), corelisters.NewPersistentVolumeLister(volumes.GetIndexer())
+	s.classes = storagelisters.NewStorageClassLister(classes.GetIndexer())
+	s.follow = []cache.SharedIndexInformer{claims, volumes, classes}
+	for _, informer := range s.follow {
+		if err := informer.SetTransform(trim); err != nil {
+			return nil, err
+		}
 		registered, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: s.saw, UpdateFunc: func(_, o any) { s.saw(o) }, DeleteFunc: s.saw,
 		})
@@ -133,7 +140,10 @@ func (s *Storage) Poke() {
 // Run follows and provisions until the context ends.
 func (s *Storage) Run(ctx context.Context) error {
 	var work sync.WaitGroup
-	s.factory.Start(ctx.Done())
+	defer work.Wait()
+	for _, informer := range s.follow {
+		work.Go(func() { informer.RunWithContext(ctx) })
+	}
 	if !cache.WaitForCacheSync(ctx.Done(), s.synced...) {
 		return ctx.Err()
 	}
@@ -150,8 +160,6 @@ func (s *Storage) Run(ctx context.Context) error {
 		}
 		s.queue.Done(k)
 	}
-	work.Wait()
-	s.factory.Shutdown()
 	return nil
 }
 
