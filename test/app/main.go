@@ -110,6 +110,8 @@ func (a *app) routes() *http.ServeMux {
 	mux.HandleFunc("/events", a.events)
 	mux.HandleFunc("/ws", websocketEcho)
 	mux.HandleFunc("/contract", contract)
+	mux.HandleFunc("PUT /file", putFile)
+	mux.HandleFunc("GET /file", getFile)
 	mux.HandleFunc("/counters", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"now":%d,"most":%d,"total":%d}`+"\n", a.now.Load(), a.most.Load(), a.total.Load())

@@ -30,6 +30,12 @@ func TestRestartKeepsServices(t *testing.T) {
 	n.Change("kept", route(percent("kept-00001", 100, ""), percent("kept-00002", 0, "next")))
 	before := n.AwaitReady("kept")
 	n.DeployAtZero("asleep", nil)
+	without := noVolumes(t, n)
+	if without == "" {
+		claim(t, n, "data")
+		n.Deploy("keeper", mounts("data"))
+		keep(t, n, "keeper", "kept")
+	}
 
 	again := exec.CommandContext(t.Context(), p.Ebb, "up", "--data", p.Data, "--port", "0")
 	said, err := again.CombinedOutput()
@@ -63,6 +69,9 @@ func TestRestartKeepsServices(t *testing.T) {
 		p.AwaitAnswer(t, platform.External, n.URL("kept", "/"), func(a platform.Answer) bool { return a.Body == "kept-00001 one\n" })
 		p.AwaitAnswer(t, platform.External, n.URL("next-kept", "/"), func(a platform.Answer) bool { return a.Body == "kept-00002 two\n" })
 		p.AwaitAnswer(t, platform.External, n.URL("asleep", "/"), func(a platform.Answer) bool { return a.Revision() == "asleep-00001" })
+		if without == "" {
+			p.AwaitAnswer(t, platform.External, n.URL("keeper", "/file?name=/data/file"), func(a platform.Answer) bool { return a.Body == "kept" })
+		}
 		after := n.AwaitReady("kept")
 		if after.Status.URL != before.Status.URL || after.UID != before.UID || after.Generation != before.Generation {
 			t.Errorf("the Service was %s generation %d, now %s generation %d", before.Status.URL, before.Generation, after.Status.URL, after.Generation)
