@@ -183,16 +183,31 @@ func hostPath(s *v1.HostPathVolumeSource) error {
 			return err
 		}
 		return f.Close()
-	case v1.HostPathDirectory, v1.HostPathFile:
-		st, err := os.Stat(s.Path)
+	case v1.HostPathUnset:
+	default:
+		info, err := os.Stat(s.Path)
 		if err != nil {
 			return err
 		}
-		if st.IsDir() != (*s.Type == v1.HostPathDirectory) {
+		if !isOf(info.Mode(), *s.Type) {
 			return fmt.Errorf("hostPath %s is not a %s", s.Path, *s.Type)
 		}
 	}
 	return nil
+}
+
+func isOf(mode os.FileMode, kind v1.HostPathType) bool {
+	switch kind {
+	case v1.HostPathDirectory:
+		return mode.IsDir()
+	case v1.HostPathSocket:
+		return mode&os.ModeSocket != 0
+	case v1.HostPathCharDev:
+		return mode&os.ModeCharDevice != 0
+	case v1.HostPathBlockDev:
+		return mode&(os.ModeDevice|os.ModeCharDevice) == os.ModeDevice
+	}
+	return mode.IsRegular()
 }
 
 // write brings a volume up to date in one step, as its readers see it; mu is held.
