@@ -69,3 +69,24 @@ func TestCollect(t *testing.T) {
 		t.Errorf("an image that was removed is pulled again: %v", err)
 	}
 }
+
+func TestRootOf(t *testing.T) {
+	host, _ := server(t)
+	s, err := image.Open(t.TempDir(), image.DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(t, host+"/some:v1", layer(t, file("f", "x")))
+	img, err := s.Get(t.Context(), host+"/some:v1", image.Always, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{img.Rootfs, filepath.Join(img.Rootfs, "deep/er")} {
+		if root, ok := s.RootOf(path); !ok || root != img.Rootfs {
+			t.Errorf("%s: %q %v", path, root, ok)
+		}
+	}
+	if root, ok := s.RootOf("/etc/hosts"); ok {
+		t.Errorf("/etc/hosts is in %s", root)
+	}
+}
