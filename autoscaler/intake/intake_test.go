@@ -326,7 +326,7 @@ type discard struct{}
 func (discard) Observe([]Observation) {}
 
 func newSession(s *Server) *session {
-	sess := &session{s: s, nudges: make(chan struct{}, 1), busy: map[string]*load{}, addrs: map[string]netip.AddrPort{}}
+	sess := s.newSession()
 	s.sessions[sess] = struct{}{}
 	return sess
 }

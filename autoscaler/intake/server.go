@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -49,8 +48,8 @@ type Options struct {
 	Sink Sink
 	// Used hears which clusters had traffic, each at most once a second. It must not block.
 	Used func(cluster string)
-	// The interval told to reporters is drawn evenly from [MinInterval, MaxInterval]: samples taken in step with arrivals
-	// are wrong. Defaults 60 and 140 ms.
+	// The interval told to reporters varies from MinInterval to MaxInterval, so that samples are not taken in step with
+	// arrivals. Defaults 60 and 140 ms.
 	MinInterval, MaxInterval time.Duration
 	// Forget is how long a reporter that disconnected may take to come back before what it had in flight
 	// is given up. Default 1 s.
@@ -202,10 +201,6 @@ func (s *Server) clusters() ([]byte, uint64) {
 		s.listSeq++
 	}
 	return s.list, s.listSeq
-}
-
-func (s *Server) interval() time.Duration {
-	return s.opt.MinInterval + rand.N(s.opt.MaxInterval-s.opt.MinInterval+1)
 }
 
 // Reporter is one connected reporter, for status output.

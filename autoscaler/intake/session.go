@@ -3,6 +3,7 @@ package intake
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -33,6 +34,8 @@ type session struct {
 	// The list in effect when the last report and the one before arrived.
 	sentSeq, lastSeq, prevSeq uint64
 	addrs                     map[string]netip.AddrPort
+	schedule                  schedule
+	stands                    time.Duration // what the last report's look stands for
 
 	// Reused from report to report.
 	cr   clusterReport
@@ -80,10 +83,15 @@ type service struct {
 	s *Server
 }
 
+func (s *Server) newSession() *session {
+	return &session{s: s, nudges: make(chan struct{}, 1), busy: map[string]*load{}, addrs: map[string]netip.AddrPort{},
+		schedule: schedule{least: s.opt.MinInterval, most: s.opt.MaxInterval, random: rand.Float64}}
+}
+
 // StreamLoadStats serves one reporter until its stream ends.
 func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStatsServer) error {
 	s := v.s
-	sess := &session{s: s, nudges: make(chan struct{}, 1), busy: map[string]*load{}, addrs: map[string]netip.AddrPort{}}
+	sess := s.newSession()
 	s.mu.Lock()
 	if len(s.sessions) >= s.opt.MaxReporters {
 		s.mu.Unlock()
@@ -120,7 +128,7 @@ func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStats
 
 	due := time.Time{} // when the reporter will report next
 	for {
-		interval := s.interval()
+		var interval time.Duration
 		select {
 		case err := <-failed:
 			if errors.Is(err, io.EOF) {
@@ -130,7 +138,9 @@ func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStats
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-reports:
-			due = time.Now().Add(interval)
+			now := time.Now()
+			interval = sess.next(now)
+			due = now.Add(interval)
 			if sess.isQuiet() {
 				continue // an idle activator says so once a second by itself
 			}
@@ -156,6 +166,12 @@ func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStats
 		sess.sentSeq = seq
 		sess.mu.Unlock()
 	}
+}
+
+func (sess *session) next(now time.Time) time.Duration {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.schedule.next(now)
 }
 
 func (sess *session) isGateway() bool {
@@ -185,6 +201,7 @@ func (sess *session) report(msg []byte, now time.Time) error {
 	sess.gen++
 	sess.obs, sess.used, sess.named = sess.obs[:0], sess.used[:0], false
 	sess.prev, sess.last = sess.last, now
+	sess.stands = sess.schedule.stands()
 	sess.prevSeq, sess.lastSeq = sess.lastSeq, sess.sentSeq
 	number := sess.gen
 	err := fields(msg, func(num protowire.Number, _ uint64, b []byte) error {
@@ -251,6 +268,11 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 	if period <= 0 || period > maxPeriod {
 		period = min(max(now.Sub(sess.prev), 0), sess.s.opt.MaxInterval)
 	}
+	// One look stands for a span of the schedule, but for a cluster that has been reported for only a part of the time since the last report.
+	stands := sess.stands
+	if whole := now.Sub(sess.prev); period < whole/2 {
+		stands = min(stands, period)
+	}
 	var l *load
 	o := Observation{Reporter: sess.node.id, Kind: sess.kind, From: now.Add(-period), To: now}
 	for _, loc := range c.localities {
@@ -279,7 +301,7 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 		if r.exact {
 			o.Concurrency += r.concurrencyMillis / 1000
 		} else {
-			o.Concurrency += float64(min(r.inProgress, maxCount)) * period.Seconds()
+			o.Concurrency += float64(min(r.inProgress, maxCount)) * stands.Seconds()
 		}
 		for _, ep := range r.endpoints {
 			if err := sess.er.parse(ep); err != nil {
