@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/autoscaler/decision"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/autoscaler/window"
@@ -28,7 +29,7 @@ type Drainer interface {
 type Load interface {
 	InFlight(cluster string, pod netip.AddrPort) (n int, fresh bool)
 	AwaitIdle(ctx context.Context, cluster string, pods []netip.AddrPort) error
-	Sighted() (since time.Time, ok bool)
+	Sighted() (since time.Time, missing string)
 }
 
 // Writer writes what the Scaler decides.
@@ -100,17 +101,17 @@ type revision struct {
 	key     key
 	cluster string
 
-	mu       sync.Mutex
-	seen     Revision
-	gone     bool
-	win      *window.Window
-	state    decision.State
-	last     decision.Decision
-	decided  bool
-	inFlight map[string]int // by reporter, those above 0
-	lost     time.Time      // when a reporter was last lost with load
-	current  int            // replicas as written last or read since
-	desired  int
+	mu      sync.Mutex
+	seen    Revision
+	gone    bool
+	win     *window.Window
+	state   decision.State
+	last    decision.Decision
+	decided bool
+	looks   map[string]look // by reporter, those with load
+	lost    time.Time       // when a reporter was last lost with load
+	current int             // replicas as written last or read since
+	desired int
 
 	acting  bool
 	changed chan struct{}        // closed when desired or the pods change
@@ -266,19 +267,20 @@ func (s *Scaler) Observe(obs []intake.Observation) {
 		if o.Lost {
 			r.lost = o.To
 		}
-		if o.InFlight > 0 {
-			if r.inFlight == nil {
-				r.inFlight = map[string]int{}
+		rps := r.seen.Settings.Metric == serving.MetricRPS
+		if o.InFlight > 0 || o.Issued > 0 {
+			if r.looks == nil {
+				r.looks = map[string]look{}
 			}
-			r.inFlight[o.Reporter] = o.InFlight
+			r.looks[o.Reporter] = r.looks[o.Reporter].after(o, rps)
 		} else {
-			delete(r.inFlight, o.Reporter)
+			delete(r.looks, o.Reporter)
 		}
 		if r.current <= 0 && r.win.NextChange(o.To).IsZero() {
 			r.win.Restart(o.From) // from zero: averaged over the time since
 		}
 		amount := o.Concurrency
-		if r.seen.Settings.Metric == "rps" {
+		if rps {
 			amount = float64(o.Issued)
 		}
 		r.win.Add(o.From, o.To, amount)
@@ -301,23 +303,25 @@ func (s *Scaler) decide(r *revision, now time.Time) {
 		Settings: set.Settings, Now: now, Stable: avg.Stable, Panic: avg.Panic, LastBusy: avg.LastBusy,
 		Current: r.current, Reachable: r.seen.Reachable, Initialized: r.seen.Initialized, Failed: r.seen.Failed,
 	}
-	for _, n := range r.inFlight {
-		in.InFlight += n
+	for _, l := range r.looks {
+		in.InFlight += l.inFlight
 	}
+	in.Surge = surge(r.looks)
 	for i := range r.seen.Pods {
 		if p := &r.seen.Pods[i]; p.Ready && !p.Terminating {
 			in.Ready++
 		}
 	}
-	since, sighted := s.opt.Load.Sighted()
-	in.Missing = "load has been observed for less than a stable window"
+	since, missing := s.opt.Load.Sighted()
+	sighted := missing == ""
+	in.Missing = "load has been observed by all for less than a stable window"
 	if r.lost.After(since) {
 		since, in.Missing = r.lost, "a reporter with requests in flight was lost within the stable window"
 	}
 	in.Until = since.Add(set.StableWindow)
 	in.Complete = sighted && !now.Before(in.Until)
 	if !sighted {
-		in.Until, in.Missing = time.Time{}, "no gateway reports its load"
+		in.Until, in.Missing = time.Time{}, missing
 	}
 
 	r.last, r.state = decision.Decide(in, r.state)

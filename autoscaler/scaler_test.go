@@ -20,9 +20,10 @@ const cluster = "rev/ns/r/u"
 
 // world is a revision with its pods, a load and a data plane that acknowledges after 10 ms.
 type world struct {
-	t  *testing.T
-	s  *Scaler
-	mu sync.Mutex
+	t    *testing.T
+	s    *Scaler
+	stop context.CancelFunc
+	mu   sync.Mutex
 
 	replicas int
 	pods     []Pod
@@ -32,34 +33,59 @@ type world struct {
 	draining []string
 	log      []string
 	sighted  time.Time
+	missing  string
+	begun    time.Time
+	stamps   bool          // in the log
+	starting time.Duration // of a pod until it is ready
+	deaf     bool          // no gateway acknowledges
+	loaded   []string      // reporters whose last report had load
 	settings Settings
 }
 
 func newWorld(t *testing.T, replicas int) *world {
-	w := &world{t: t, replicas: replicas, busy: map[netip.AddrPort]int{}, idle: make(chan struct{}), sighted: time.Now().Add(-time.Hour)}
-	w.settings = Settings{
+	w := bareWorld(t, replicas, 0, Settings{
 		Settings: decision.Settings{Target: 10, Utilization: 1, TargetBurstCapacity: 211, InitialScale: 1, MaxScaleUpRate: 1000, MaxScaleDownRate: 2,
 			PanicThreshold: 2, StableWindow: time.Minute, ScaleToZero: true, Metric: "concurrency"},
 		Window: window.Shape{Stable: time.Minute, Panic: 6 * time.Second},
-	}
-	w.s = New(Options{Load: w, Drainer: w, Writer: w})
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(func() { cancel(); synctest.Wait() })
-	go w.s.Start(ctx)
-	synctest.Wait()
-	w.mu.Lock()
-	w.reconcile()
-	w.mu.Unlock()
-	w.tell()
+	})
+	w.lead()
 	return w
+}
+
+// bareWorld has no Scaler yet.
+func bareWorld(t *testing.T, replicas int, starting time.Duration, set Settings) *world {
+	w := &world{t: t, begun: time.Now(), starting: starting, replicas: replicas, busy: map[netip.AddrPort]int{}, idle: make(chan struct{}), sighted: time.Now().Add(-time.Hour), settings: set}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reconcile()
+	return w
+}
+
+// lead begins with a Scaler that knows nothing; a former one has ended.
+func (w *world) lead() {
+	if w.stop != nil {
+		w.stop()
+	}
+	s := New(Options{Load: w, Drainer: w, Writer: w})
+	ctx, cancel := context.WithCancel(w.t.Context())
+	w.t.Cleanup(func() { cancel(); synctest.Wait() })
+	w.mu.Lock()
+	w.s, w.stop, w.draining = s, cancel, nil
+	w.mu.Unlock()
+	go s.Start(ctx)
+	synctest.Wait()
+	w.tell()
 }
 
 // reconcile makes and deletes pods as a ReplicaSet does: by deletion cost, then the youngest.
 func (w *world) reconcile() {
 	for len(w.pods) < w.replicas {
 		w.made++
-		w.pods = append(w.pods, Pod{Name: fmt.Sprintf("p%d", w.made), Ready: true, Running: true, Created: time.Now(),
+		w.pods = append(w.pods, Pod{Name: fmt.Sprintf("p%d", w.made), Ready: w.starting == 0, Running: true, Created: time.Now(),
 			Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(w.made)}), 8080)})
+		if w.starting > 0 {
+			go w.ready(w.pods[len(w.pods)-1].Name, w.starting)
+		}
 	}
 	for len(w.pods) > w.replicas {
 		i := 0
@@ -75,22 +101,43 @@ func (w *world) reconcile() {
 		if !slices.Contains(w.draining, p.Name) {
 			w.t.Errorf("pod %s is deleted while it gets new requests", p.Name)
 		}
-		w.log = append(w.log, "deleted "+p.Name)
+		w.note("deleted %s", p.Name)
 		w.pods = slices.Delete(w.pods, i, i+1)
 	}
 }
 
+// note keeps what was done; w is locked.
+func (w *world) note(format string, args ...any) {
+	if w.stamps {
+		w.log = append(w.log, w.stamped(format, args...))
+		return
+	}
+	w.log = append(w.log, fmt.Sprintf(format, args...))
+}
+
+// ready makes a pod ready after a while.
+func (w *world) ready(pod string, after time.Duration) {
+	time.Sleep(after)
+	w.mu.Lock()
+	for i := range w.pods {
+		w.pods[i].Ready = w.pods[i].Ready || w.pods[i].Name == pod
+	}
+	w.mu.Unlock()
+	w.tell()
+}
+
 func (w *world) tell() {
 	w.mu.Lock()
+	scaler := w.s
 	r := Revision{Namespace: "ns", Name: "r", UID: "u", Settings: w.settings, Timeout: 5 * time.Minute, Reachable: true,
 		Replicas: w.replicas, Pods: slices.Clone(w.pods)}
 	w.mu.Unlock()
-	w.s.Set(r)
+	scaler.Set(r)
 }
 
 func (w *world) Scale(_ context.Context, _, _ string, n int) error {
 	w.mu.Lock()
-	w.log = append(w.log, fmt.Sprintf("scale %d", n))
+	w.note("scale %d", n)
 	w.replicas = n
 	w.reconcile()
 	w.mu.Unlock()
@@ -101,7 +148,7 @@ func (w *world) Scale(_ context.Context, _, _ string, n int) error {
 func (w *world) DeletionCost(_ context.Context, _, pod string, cost int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.log = append(w.log, fmt.Sprintf("cost %s %d", pod, cost))
+	w.note("cost %s %d", pod, cost)
 	for i := range w.pods {
 		if w.pods[i].Name == pod {
 			w.pods[i].Cost = cost
@@ -114,16 +161,20 @@ func (w *world) Drain(_, _ string, pods []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !slices.Equal(w.draining, pods) {
-		w.log = append(w.log, fmt.Sprintf("drain %v", pods))
+		w.note("drain %v", pods)
 	}
 	w.draining = slices.Clone(pods)
 }
 
 func (w *world) AwaitDrained(ctx context.Context, _, _ string) error {
+	acked := time.After(10 * time.Millisecond)
+	if w.deaf {
+		acked = nil
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(10 * time.Millisecond):
+	case <-acked:
 		return nil
 	}
 }
@@ -153,7 +204,7 @@ func (w *world) AwaitIdle(ctx context.Context, _ string, pods []netip.AddrPort) 
 	}
 }
 
-func (w *world) Sighted() (time.Time, bool) { return w.sighted, true }
+func (w *world) Sighted() (time.Time, string) { return w.sighted, w.missing }
 
 // load is n requests in flight for d, reported every 100 ms.
 func (w *world) load(n int, d time.Duration) {

@@ -30,9 +30,12 @@ func (s *Settings) PerPod() float64 { return max(minTarget, s.Target*s.Utilizati
 type Input struct {
 	Settings
 	Now           time.Time
-	Stable, Panic float64   // averages over the two windows, in the unit of Target
-	LastBusy      time.Time // end of the last period with load; zero: never
-	InFlight      int       // requests known to be in the revision's queue or pods now
+	Stable, Panic float64 // averages over the two windows, in the unit of Target
+	// Surge is the load that has held through the last tenths of a second, less what may be chance, in the unit of
+	// Target. An average has to fill first; this counts at once, where it is beyond the panic threshold.
+	Surge    float64
+	LastBusy time.Time // end of the last period with load; zero: never
+	InFlight int       // requests known to be in the revision's queue or pods now
 	// Complete is true when every moment of the stable window was observed. When it is not, Missing says why and
 	// nothing shrinks.
 	Complete bool
@@ -53,8 +56,11 @@ type Input struct {
 type State struct {
 	PanicTrigger time.Time // last time the panic threshold was passed; zero: not in panic
 	PanicPods    int       // the most wanted during this panic
+	decided      bool      // at least once
 	Initialized  bool      // the initial scale was ready once
 	ActiveSince  time.Time // since when there are pods wanted; zero: none
+	wish         int       // before the bounds
+	moved        time.Time // when it last changed
 	delay        []wish    // falling wishes, the oldest and highest first
 	last         int       // the last wish before the delay; it held until now
 }
@@ -72,11 +78,13 @@ const (
 	RuleUpRate Rule = 1 << iota
 	RuleDownRate
 	RulePanic
+	RuleSurge
 	RuleActivation
 	RuleDelay
 	RuleInFlight
 	RuleMissing
 	RuleInitial
+	RuleTick
 	RuleNoZero
 	RuleStayActive
 	RuleRetention
@@ -102,13 +110,23 @@ type Decision struct {
 	Input                 Input
 }
 
-const minTarget = 0.01
+const (
+	minTarget = 0.01
+	// A wish that has changed does not fall (again) for this long. The reference decides each two seconds, so its max-scale-down-rate is that
+	// for two seconds; and a wish at the edge of two numbers goes up and down no more often.
+	tick = 2 * time.Second
+)
 
 // Decide applies the standard rules to in. The order is that of the reference: windows, rates, panic,
 // activation scale, scale-down delay, then what must not be given up (load in flight, missing data, initial
 // scale, the way to zero), then the bounds.
 func Decide(in Input, st State) (Decision, State) {
 	d := Decision{Input: in}
+	if !st.decided && in.Initialized {
+		// A new leader: what there is was wished for until now.
+		st.last = in.Current
+	}
+	st.decided = true
 	ready := float64(max(in.Ready, 1))
 	target := in.PerPod()
 
@@ -118,7 +136,7 @@ func Decide(in Input, st State) (Decision, State) {
 	if in.Reachable {
 		down = math.Floor(float64(in.Ready) / max(in.MaxScaleDownRate, 1))
 	}
-	rawStable, rawPanic := math.Ceil(in.Stable/target), math.Ceil(in.Panic/target)
+	rawStable, rawPanic := pods(in.Stable, target), pods(in.Panic, target)
 	stable, panicked := min(max(rawStable, down), up), min(max(rawPanic, down), up)
 	d.StableWish, d.PanicWish = int(stable), int(panicked)
 	if stable < rawStable || panicked < rawPanic {
@@ -131,18 +149,23 @@ func Decide(in Input, st State) (Decision, State) {
 	desired := d.StableWish
 
 	// Panic.
-	if rawPanic/ready >= in.PanicThreshold && rawPanic > 0 {
-		if st.PanicTrigger.IsZero() {
-			st.PanicPods = 0
-		}
-		st.PanicTrigger = in.Now
-	} else if !st.PanicTrigger.IsZero() && !in.Now.Before(st.PanicTrigger.Add(in.StableWindow)) {
+	surge := 0
+	if in.Surge >= in.PanicThreshold*ready*target && in.Surge > 0 {
+		surge = int(min(max(pods(in.Surge, target), down), up))
+	}
+	if !st.PanicTrigger.IsZero() && !in.Now.Before(st.PanicTrigger.Add(in.StableWindow)) {
 		st.PanicTrigger, st.PanicPods = time.Time{}, 0
+	}
+	if rawPanic/ready >= in.PanicThreshold && rawPanic > 0 || surge > 0 {
+		st.PanicTrigger = in.Now
 	}
 	if !st.PanicTrigger.IsZero() {
 		d.Panic = true
 		d.Rules |= RulePanic
-		st.PanicPods = max(st.PanicPods, d.StableWish, d.PanicWish, in.Current)
+		if surge > max(st.PanicPods, d.StableWish, d.PanicWish, in.Current) {
+			d.Rules |= RuleSurge
+		}
+		st.PanicPods = max(st.PanicPods, d.StableWish, d.PanicWish, surge, in.Current)
 		desired = st.PanicPods
 		d.wake(st.PanicTrigger.Add(in.StableWindow))
 	}
@@ -156,7 +179,7 @@ func Decide(in Input, st State) (Decision, State) {
 	if in.ScaleDownDelay > 0 {
 		desired = d.delayed(in, &st, desired)
 	} else {
-		st.delay, st.last = nil, 0
+		st.delay, st.last = nil, desired
 	}
 
 	d.Excess = excess(in)
@@ -173,10 +196,23 @@ func Decide(in Input, st State) (Decision, State) {
 			d.wake(in.Until)
 		}
 	}
-	st.Initialized = st.Initialized || in.Initialized || in.Failed || in.InitialScale == 0 || in.Ready >= in.InitialScale
-	if !st.Initialized && desired < in.InitialScale {
-		desired = in.InitialScale
+	initial := in.InitialScale
+	if in.MaxScale > 0 {
+		initial = min(initial, in.MaxScale)
+	}
+	st.Initialized = st.Initialized || in.Initialized || in.Failed || in.Ready >= initial
+	if !st.Initialized && desired < initial {
+		desired = initial
 		d.Rules |= RuleInitial
+	}
+
+	if until := st.moved.Add(tick); desired < st.wish && in.Now.Before(until) {
+		desired = st.wish
+		d.Rules |= RuleTick
+		d.wake(until)
+	}
+	if desired != st.wish {
+		st.wish, st.moved = desired, in.Now
 	}
 
 	floor := in.MinScale
@@ -212,6 +248,9 @@ func Decide(in Input, st State) (Decision, State) {
 	}
 	return d, st
 }
+
+// pods is how many a load needs; what a sum of many small numbers is off by makes none.
+func pods(load, target float64) float64 { return math.Ceil(load/target - 1e-6) }
 
 // toZero says whether a revision that nothing asks for may lose its last pod now: it stays for a whole stable
 // window after it became active and after its last load, and for the retention after that.

@@ -23,9 +23,10 @@ func defaults() Settings {
 // TestTranscripts runs the files of testdata. Commands:
 //
 //	set KEY=VALUE…           settings, pods and flags of the revision
-//	load stable=N panic=N in-flight=N   the averages from now on (load above 0 keeps the revision busy)
+//	load stable=N panic=N surge=N in-flight=N   the averages from now on (load above 0 keeps the revision busy)
 //	at SECONDS               moves the time and decides; prints the decision
 //	explain                  prints why
+//	leader                   a new leader takes over: nothing is remembered
 //
 // Replicas follow each decision; pods are ready at once unless `set ready=N` says otherwise (ready=auto undoes it).
 func TestTranscripts(t *testing.T) {
@@ -71,6 +72,9 @@ func TestTranscripts(t *testing.T) {
 					in.Ready = d.Desired
 				}
 				return out + "\n"
+			case "leader":
+				st = State{}
+				return ""
 			case "explain":
 				return strings.Join(d.Explain(), "\n") + "\n"
 			}
@@ -82,13 +86,15 @@ func TestTranscripts(t *testing.T) {
 
 func assign(in *Input, key, value string) error {
 	floats := map[string]*float64{"target": &in.Target, "utilization": &in.Utilization, "burst": &in.TargetBurstCapacity,
-		"up": &in.MaxScaleUpRate, "down": &in.MaxScaleDownRate, "threshold": &in.PanicThreshold, "stable": &in.Stable, "panic": &in.Panic}
+		"up": &in.MaxScaleUpRate, "down": &in.MaxScaleDownRate, "threshold": &in.PanicThreshold, "stable": &in.Stable, "panic": &in.Panic, "surge": &in.Surge}
 	ints := map[string]*int{"min": &in.MinScale, "max": &in.MaxScale, "initial": &in.InitialScale, "activation": &in.ActivationScale,
 		"ready": &in.Ready, "current": &in.Current, "in-flight": &in.InFlight}
 	bools := map[string]*bool{"to-zero": &in.ScaleToZero, "complete": &in.Complete, "reachable": &in.Reachable, "failed": &in.Failed, "initialized": &in.Initialized}
 	durations := map[string]*time.Duration{"window": &in.StableWindow, "delay": &in.ScaleDownDelay, "retention": &in.Retention}
 	var err error
 	switch {
+	case key == "metric":
+		in.Metric = value
 	case floats[key] != nil:
 		*floats[key], err = strconv.ParseFloat(value, 64)
 	case ints[key] != nil:
@@ -130,6 +136,7 @@ func TestProperties(t *testing.T) {
 			in.Now = in.Now.Add(time.Duration(rapid.IntRange(1, 20000).Draw(t, "ms")) * time.Millisecond)
 			in.Panic = float64(rapid.SampledFrom([]int{0, 0, 1, 50, 500, 5000}).Draw(t, "panic"))
 			in.Stable = in.Panic * float64(rapid.IntRange(0, 100).Draw(t, "stable")) / 100
+			in.Surge = float64(rapid.SampledFrom([]int{0, 0, 10, 1000}).Draw(t, "surge"))
 			in.InFlight = min(int(in.Panic), rapid.IntRange(0, 3).Draw(t, "in flight"))
 			if in.Panic > 0 {
 				in.LastBusy = in.Now
@@ -142,6 +149,7 @@ func TestProperties(t *testing.T) {
 			}
 			if more := in; true {
 				more.Stable, more.Panic, more.InFlight = in.Stable*2+1, in.Panic*2+1, in.InFlight+1
+				more.Surge = in.Surge*2 + 1
 				if m, _ := Decide(more, clone(before)); m.Desired < d.Desired {
 					t.Fatalf("more load, fewer pods: %d, %d", d.Desired, m.Desired)
 				}
@@ -207,4 +215,77 @@ func BenchmarkDecide(b *testing.B) {
 		in.Now = in.Now.Add(100 * time.Millisecond)
 		_, st = Decide(in, st)
 	}
+}
+
+// A load that stays as it is settles: once the windows are full of it, one decision after another is the same, whatever the settings are,
+// and it is reached at once on the way up.
+func TestSteadyLoadSettles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := draw(t)
+		in.Complete, in.Reachable = true, true
+		in.Ready = rapid.IntRange(0, 20).Draw(t, "ready")
+		in.Current = in.Ready
+		in.Stable = float64(rapid.IntRange(0, 3000).Draw(t, "load"))
+		in.Panic, in.InFlight = in.Stable, int(in.Stable)
+		var st State
+		var d Decision
+		settled, fell := -1, false
+		for elapsed := time.Duration(0); elapsed < 20*time.Minute; elapsed += 500 * time.Millisecond {
+			in.Now = t0.Add(elapsed)
+			if in.InFlight > 0 {
+				in.LastBusy = in.Now
+			}
+			d, st = Decide(in, st)
+			if d.Desired != settled {
+				if fell && d.Desired > settled {
+					t.Fatalf("after %v up to %d again", elapsed, d.Desired)
+				}
+				fell = d.Desired < settled
+				settled = d.Desired
+			}
+			in.Current, in.Ready = d.Desired, d.Desired
+		}
+		want := int(pods(in.Stable, in.PerPod()))
+		if want > 0 {
+			want = max(want, in.ActivationScale)
+		} else if !in.ScaleToZero && settled > 0 {
+			want = 1
+		}
+		want = max(want, in.MinScale)
+		if in.MaxScale > 0 {
+			want = min(want, in.MaxScale)
+		}
+		if settled != want {
+			t.Fatalf("settled at %d, want %d: %q", settled, want, d.Explain())
+		}
+	})
+}
+
+// What is missing makes nothing: no data, no shrinking, and load that is reported counts at once.
+func TestMissingData(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := draw(t)
+		in.MaxScale, in.MaxScaleUpRate = 0, 1e6
+		in.Current = rapid.IntRange(0, 20).Draw(t, "current")
+		in.Ready = rapid.IntRange(0, in.Current).Draw(t, "ready")
+		in.Complete = false
+		var st State
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			in.Now = in.Now.Add(time.Duration(rapid.IntRange(1, 90_000).Draw(t, "ms")) * time.Millisecond)
+			in.Stable = float64(rapid.IntRange(0, 3000).Draw(t, "load"))
+			in.Panic = in.Stable
+			if in.Stable > 0 {
+				in.LastBusy = in.Now
+			}
+			var d Decision
+			d, st = Decide(in, st)
+			if d.Desired < in.Current {
+				t.Fatalf("from %d to %d on missing data", in.Current, d.Desired)
+			}
+			if want := int(pods(in.Stable, in.PerPod())); d.Desired < want {
+				t.Fatalf("%d pods, want %d at once", d.Desired, want)
+			}
+			in.Current, in.Ready = d.Desired, rapid.IntRange(0, d.Desired).Draw(t, "ready now")
+		}
+	})
 }

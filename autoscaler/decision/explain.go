@@ -23,11 +23,13 @@ func (d Decision) Explain() []string {
 	say(RuleUpRate, "max-scale-up-rate %.4g allows no more from %d ready", in.MaxScaleUpRate, in.Ready)
 	say(RuleDownRate, "max-scale-down-rate %.4g allows no fewer from %d ready", in.MaxScaleDownRate, in.Ready)
 	say(RulePanic, "panic: pods never fall until a whole stable window after the last time the threshold (%.4g) was passed", in.PanicThreshold)
+	say(RuleSurge, "%.2f %s have held through the last tenths of a second: their pods are wished for before the windows fill", in.Surge, unit)
 	say(RuleActivation, "activation-scale %d", in.ActivationScale)
 	say(RuleDelay, "scale-down-delay %v: the highest wish of that time holds", in.ScaleDownDelay)
 	say(RuleInFlight, "%d requests are waiting or in flight", in.InFlight)
 	say(RuleMissing, "not shrinking: %s", in.Missing)
 	say(RuleInitial, "initial-scale %d was not ready yet", in.InitialScale)
+	say(RuleTick, "a wish falls once in %v at most", tick)
 	say(RuleNoZero, "enable-scale-to-zero is false")
 	if d.Rules&RuleRetention != 0 {
 		say(RuleRetention, "scale-to-zero-pod-retention-period %v", in.Retention)

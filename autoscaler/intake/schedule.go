@@ -13,7 +13,8 @@ import (
 // a sixteenth they are spread evenly too. So load that comes in step with the reports, or several times in each span, is met in all of
 // its course, and in a minute as exactly as 600 looks can.
 //
-// Every look stands for one span, whatever time has passed since the one before. (Weighed by that time, late moments of a span would count more.)
+// Every look stands for one span, whatever time has passed since the one before: weighed by that time, late moments of a span would
+// count more (see load.look).
 type schedule struct {
 	least, most time.Duration // between two looks
 	random      func() float64

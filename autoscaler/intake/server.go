@@ -66,19 +66,19 @@ type Options struct {
 type Server struct {
 	opt Options
 
-	mu       sync.Mutex
-	tracked  map[string]int // cluster -> holds: 1 by Track, 1 for each AwaitIdle
-	track    map[string]bool
-	list     []byte // LoadStatsResponse.clusters, encoded
-	listSeq  uint64
-	dirty    bool // list is to be made again
-	sessions map[*session]struct{}
-	waiters  map[*waiter]struct{}
-	used     map[string]struct{}
-	gateways int       // connected or not yet forgotten
-	sure     time.Time // until then gateways may be there that do not report
-	blind    time.Time // since when there is no gateway (gateways == 0), or was none until (gateways > 0)
-	resend   *time.Timer
+	mu        sync.Mutex
+	tracked   map[string]int // cluster -> holds: 1 by Track, 1 for each AwaitIdle
+	track     map[string]bool
+	list      []byte // LoadStatsResponse.clusters, encoded
+	listSeq   uint64
+	dirty     bool // list is to be made again
+	sessions  map[*session]struct{}
+	waiters   map[*waiter]struct{}
+	used      map[string]struct{}
+	reporters [2]int    // by kind: connected or not yet forgotten
+	sure      time.Time // until then gateways may be there that do not report
+	blind     time.Time // when a reporter last came or went
+	resend    *time.Timer
 }
 
 // New returns a Server that is ready to be registered.
@@ -239,12 +239,18 @@ func (s *Server) Reporters() []Reporter {
 	return out
 }
 
-// Sighted says since when at least one gateway has reported without a break, or ok false when there
-// is none now: then nothing is known of the load on the direct path.
-func (s *Server) Sighted() (since time.Time, ok bool) {
+// Sighted says since when all load is reported: since the last time that a reporter came or its stream ended, because what it had
+// meanwhile is not known. With no gateway or no activator there is nobody to tell of a part of the load; missing says so then, and is "" otherwise.
+func (s *Server) Sighted() (since time.Time, missing string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.blind, s.gateways > 0
+	switch {
+	case s.reporters[Gateway] == 0:
+		missing = "no gateway reports its load"
+	case s.reporters[Activator] == 0:
+		missing = "no activator reports its load"
+	}
+	return s.blind, missing
 }
 
 // InFlight is how many requests were in flight on a pod (its address as in the endpoints) at the last reports. fresh is

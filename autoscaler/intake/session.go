@@ -53,6 +53,7 @@ type load struct {
 	gen  uint64
 	end  time.Time // of the last period
 	pods []podLoad
+	last float64 // in flight
 }
 
 type podLoad struct {
@@ -268,11 +269,6 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 	if period <= 0 || period > maxPeriod {
 		period = min(max(now.Sub(sess.prev), 0), sess.s.opt.MaxInterval)
 	}
-	// One look stands for a span of the schedule, but for a cluster that has been reported for only a part of the time since the last report.
-	stands := sess.stands
-	if whole := now.Sub(sess.prev); period < whole/2 {
-		stands = min(stands, period)
-	}
 	var l *load
 	o := Observation{Reporter: sess.node.id, Kind: sess.kind, From: now.Add(-period), To: now}
 	for _, loc := range c.localities {
@@ -300,8 +296,6 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 		o.Issued += int(min(r.issued, maxCount))
 		if r.exact {
 			o.Concurrency += r.concurrencyMillis / 1000
-		} else {
-			o.Concurrency += float64(min(r.inProgress, maxCount)) * stands.Seconds()
 		}
 		for _, ep := range r.endpoints {
 			if err := sess.er.parse(ep); err != nil {
@@ -320,11 +314,25 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 		}
 		return nil
 	}
+	if sess.kind == Gateway {
+		o.Concurrency = l.look(float64(o.InFlight), period, sess.stands)
+	}
 	l.gen, l.end = sess.gen, now
 	o.Cluster = l.name
 	sess.obs = append(sess.obs, o)
 	sess.used = append(sess.used, o.Cluster)
 	return nil
+}
+
+// look gives the integral, in request·seconds, that one look at what is in flight is worth: what was there at the look before too has been there
+// since, and the rest stands for its span (see schedule). So load that stays as it is comes out exactly.
+func (l *load) look(inFlight float64, since, stands time.Duration) float64 {
+	if l.end.IsZero() && since < stands/2 { // the cluster has not been reported for longer
+		stands = since
+	}
+	held := min(l.last, inFlight)
+	l.last = inFlight
+	return held*since.Seconds() + (inFlight-held)*stands.Seconds()
 }
 
 // ended notes that the reporter has nothing on a cluster any more.
@@ -360,12 +368,8 @@ func (s *Server) arrived(sess *session, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opt.Logger.Info("load reporter connected", "node", sess.node.id, "activator", sess.kind == Activator)
-	if sess.kind == Gateway {
-		s.gateways++
-		if s.gateways == 1 {
-			s.blind = now
-		}
-	}
+	s.reporters[sess.kind]++
+	s.blind = now
 }
 
 // replace forgets older streams of the same reporter.
@@ -395,15 +399,17 @@ func (sess *session) leave() {
 	sess.gone = true
 	known, gateway := sess.known, sess.kind == Gateway
 	sess.mu.Unlock()
-	if known && gateway {
-		s.mu.Lock()
-		s.unsure(time.Now())
-		s.mu.Unlock()
-	}
+	now := time.Now()
 	if !known {
-		s.forget(sess, nil, time.Now())
+		s.forget(sess, nil, now)
 		return
 	}
+	s.mu.Lock()
+	s.blind = now
+	if gateway {
+		s.unsure(now)
+	}
+	s.mu.Unlock()
 	s.opt.Logger.Info("load reporter disconnected", "node", sess.node.id)
 	time.AfterFunc(s.opt.Forget, func() { s.forget(sess, nil, time.Now()) })
 }
@@ -421,11 +427,8 @@ func (s *Server) forget(sess, by *session, now time.Time) {
 		s.settle(w, sess)
 	}
 	sess.mu.Lock()
-	if sess.known && sess.kind == Gateway {
-		s.gateways--
-		if s.gateways == 0 {
-			s.blind = now
-		}
+	if sess.known {
+		s.reporters[sess.kind]--
 	}
 	var obs []Observation
 	for name, l := range sess.busy {
