@@ -1,7 +1,6 @@
 package autoscaler
 
 import (
-	"math"
 	"time"
 
 	"ebb.dev/ebb/autoscaler/intake"
@@ -43,15 +42,12 @@ func (l look) after(o *intake.Observation, rps bool) look {
 	return next
 }
 
-// surge is the load that has held at all reporters, less twice what chance makes of such a number (as arrivals at random do).
-func surge(looks map[string]look) float64 {
-	held, rate := 0.0, 0.0
+// surge is the load that has held at all reporters, in the unit of the metric, and in requests.
+func surge(looks map[string]look) (load float64, requests int) {
+	held := 0.0
 	for _, l := range looks {
 		held += l.held
-		rate += l.rate
+		load += l.rate
 	}
-	if held <= 4 {
-		return 0
-	}
-	return rate * (1 - 2/math.Sqrt(held))
+	return load, int(held)
 }

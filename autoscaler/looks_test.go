@@ -34,7 +34,7 @@ func gatewayLooks(rnd *rand.Rand, begin time.Time, length time.Duration, perSeco
 	}
 }
 
-// TestSurge: load at random that the pods are enough for never counts as a surge in an hour, whatever its size and its
+// TestSurge: load at random that the pods are enough for never counts as a surge in hundreds of thousands of requests, whatever its size and its
 // length; five times as much does at the third look.
 func TestSurge(t *testing.T) {
 	for _, rps := range []bool{false, true} {
@@ -52,10 +52,11 @@ func TestSurge(t *testing.T) {
 					rnd := rand.New(rand.NewPCG(1, uint64(target)))
 					looks := map[string]look{}
 					// Enough requests, and no more than a test has time for.
-					length := min(time.Hour, time.Duration(2e6/steady*float64(time.Second)))
+					length := min(20*time.Minute, time.Duration(3e5/steady*float64(time.Second)))
 					gatewayLooks(rnd, begin, length, func(time.Duration) float64 { return steady }, stay, func(o intake.Observation) {
 						looks["g"] = looks["g"].after(&o, rps)
-						if in.Surge = surge(looks); in.Surge >= in.PanicThreshold*pods*target {
+						in.Surge, in.SurgeOf = surge(looks)
+						if d, _ := decision.Decide(in, decision.State{}); d.Panic {
 							t.Fatalf("after %v: surge of %g, with %d in flight, %d begun", o.To.Sub(begin), in.Surge, o.InFlight, o.Issued)
 						}
 					})
@@ -67,7 +68,8 @@ func TestSurge(t *testing.T) {
 					var st decision.State
 					gatewayLooks(rnd, begin, time.Second, func(time.Duration) float64 { return 5 * steady }, stay, func(o intake.Observation) {
 						looks["g"] = looks["g"].after(&o, rps)
-						in.Surge, in.Now = surge(looks), o.To
+						in.Surge, in.SurgeOf = surge(looks)
+						in.Now = o.To
 						in.Panic, in.Stable = pods*target, pods*target // they have not moved yet
 						var d decision.Decision
 						d, st = decision.Decide(in, st)
@@ -100,7 +102,8 @@ func TestSteadyLoadNeverFlaps(t *testing.T) {
 			looks["g"] = looks["g"].after(&o, false)
 			w.Add(o.From, o.To, o.Concurrency)
 			a := w.Averages(o.To)
-			in.Now, in.Stable, in.Panic, in.InFlight, in.LastBusy, in.Surge = o.To, a.Stable, a.Panic, o.InFlight, a.LastBusy, surge(looks)
+			in.Now, in.Stable, in.Panic, in.InFlight, in.LastBusy = o.To, a.Stable, a.Panic, o.InFlight, a.LastBusy
+			in.Surge, in.SurgeOf = surge(looks)
 			var d decision.Decision
 			d, st = decision.Decide(in, st)
 			if o.To.Sub(begin) > 3*time.Minute {

@@ -306,7 +306,7 @@ func (s *Scaler) decide(r *revision, now time.Time) {
 	for _, l := range r.looks {
 		in.InFlight += l.inFlight
 	}
-	in.Surge = surge(r.looks)
+	in.Surge, in.SurgeOf = surge(r.looks)
 	for i := range r.seen.Pods {
 		if p := &r.seen.Pods[i]; p.Ready && !p.Terminating {
 			in.Ready++

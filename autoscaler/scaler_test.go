@@ -79,13 +79,15 @@ func (w *world) lead() {
 
 // reconcile makes and deletes pods as a ReplicaSet does: by deletion cost, then the youngest.
 func (w *world) reconcile() {
+	var begin []string
 	for len(w.pods) < w.replicas {
 		w.made++
 		w.pods = append(w.pods, Pod{Name: fmt.Sprintf("p%d", w.made), Ready: w.starting == 0, Running: true, Created: time.Now(),
 			Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(w.made)}), 8080)})
-		if w.starting > 0 {
-			go w.ready(w.pods[len(w.pods)-1].Name, w.starting)
-		}
+		begin = append(begin, w.pods[len(w.pods)-1].Name)
+	}
+	if w.starting > 0 && len(begin) > 0 {
+		go w.ready(begin, w.starting)
 	}
 	for len(w.pods) > w.replicas {
 		i := 0
@@ -115,12 +117,12 @@ func (w *world) note(format string, args ...any) {
 	w.log = append(w.log, fmt.Sprintf(format, args...))
 }
 
-// ready makes a pod ready after a while.
-func (w *world) ready(pod string, after time.Duration) {
+// ready makes pods ready after a while.
+func (w *world) ready(pods []string, after time.Duration) {
 	time.Sleep(after)
 	w.mu.Lock()
 	for i := range w.pods {
-		w.pods[i].Ready = w.pods[i].Ready || w.pods[i].Name == pod
+		w.pods[i].Ready = w.pods[i].Ready || slices.Contains(pods, w.pods[i].Name)
 	}
 	w.mu.Unlock()
 	w.tell()

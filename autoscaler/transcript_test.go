@@ -109,6 +109,7 @@ func transcript(t *testing.T, file string) {
 			}
 			w = bareWorld(t, number("replicas"), starting, set)
 			w.stamps = true
+			time.Sleep(500 * time.Microsecond)
 			w.lead()
 		case "run", "queue":
 			d, err := time.ParseDuration(td.CmdArgs[0].Key)
@@ -160,12 +161,15 @@ func words(td *datadriven.TestData) (out []string) {
 	return out
 }
 
-// course is load that stays as it is for d, told each 100 ms by a reporter of the kind.
+// A report comes each so often: never in the same instant as anything else is due, so that there is one course of things.
+const reports = 101 * time.Millisecond
+
+// course is load that stays as it is for d, told by a reporter of the kind.
 func (w *world) course(kind intake.Kind, n, rate int, d time.Duration) {
 	reporter, begun := [...]string{"g", "a"}[kind], 0.0
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		time.Sleep(100 * time.Millisecond)
-		begun += float64(rate) / 10
+		time.Sleep(reports)
+		begun += float64(rate) * reports.Seconds()
 		issued := int(begun)
 		begun -= float64(issued)
 		if n == 0 && issued == 0 && !slices.Contains(w.loaded, reporter) {
@@ -176,8 +180,8 @@ func (w *world) course(kind intake.Kind, n, rate int, d time.Duration) {
 			w.loaded = append(w.loaded, reporter)
 		}
 		now := time.Now()
-		w.s.Observe([]intake.Observation{{Cluster: cluster, Reporter: reporter, Kind: kind, From: now.Add(-100 * time.Millisecond), To: now,
-			Concurrency: float64(n) / 10, InFlight: n, Issued: issued}})
+		w.s.Observe([]intake.Observation{{Cluster: cluster, Reporter: reporter, Kind: kind, From: now.Add(-reports), To: now,
+			Concurrency: float64(n) * reports.Seconds(), InFlight: n, Issued: issued}})
 	}
 }
 

@@ -31,9 +31,10 @@ type Input struct {
 	Settings
 	Now           time.Time
 	Stable, Panic float64 // averages over the two windows, in the unit of Target
-	// Surge is the load that has held through the last tenths of a second, less what may be chance, in the unit of
-	// Target. An average has to fill first; this counts at once, where it is beyond the panic threshold.
+	// Surge is the load that has held through the last tenths of a second, in the unit of Target, and SurgeOf how many
+	// requests it was seen by. An average has to fill first; this counts at once, where it is beyond the panic threshold and beyond chance.
 	Surge    float64
+	SurgeOf  int
 	LastBusy time.Time // end of the last period with load; zero: never
 	InFlight int       // requests known to be in the revision's queue or pods now
 	// Complete is true when every moment of the stable window was observed. When it is not, Missing says why and
@@ -150,7 +151,7 @@ func Decide(in Input, st State) (Decision, State) {
 
 	// Panic.
 	surge := 0
-	if in.Surge >= in.PanicThreshold*ready*target && in.Surge > 0 {
+	if in.surges(ready * target) {
 		surge = int(min(max(pods(in.Surge, target), down), up))
 	}
 	if !st.PanicTrigger.IsZero() && !in.Now.Before(st.PanicTrigger.Add(in.StableWindow)) {
@@ -247,6 +248,16 @@ func Decide(in Input, st State) (Decision, State) {
 		d.wake(in.LastBusy.Add(in.StableWindow))
 	}
 	return d, st
+}
+
+// surges: the surge is beyond the panic threshold of what the ready pods are to carry, and has more requests than load that they are
+// enough for has by chance (arrivals at random; four standard deviations).
+func (in *Input) surges(carry float64) bool {
+	if in.Surge < in.PanicThreshold*carry || in.Surge <= 0 {
+		return false
+	}
+	usual := float64(in.SurgeOf) * carry / in.Surge
+	return float64(in.SurgeOf) > usual+4*math.Sqrt(usual)
 }
 
 // pods is how many a load needs; what a sum of many small numbers is off by makes none.

@@ -23,7 +23,7 @@ func defaults() Settings {
 // TestTranscripts runs the files of testdata. Commands:
 //
 //	set KEY=VALUE…           settings, pods and flags of the revision
-//	load stable=N panic=N surge=N in-flight=N   the averages from now on (load above 0 keeps the revision busy)
+//	load stable=N panic=N surge=N surge-of=N in-flight=N   the averages from now on (load above 0 keeps the revision busy)
 //	at SECONDS               moves the time and decides; prints the decision
 //	explain                  prints why
 //	leader                   a new leader takes over: nothing is remembered
@@ -59,6 +59,9 @@ func TestTranscripts(t *testing.T) {
 				if in.InFlight > 0 || in.Panic > 0 {
 					in.LastBusy = in.Now
 				}
+				if in.Metric != "rps" {
+					in.SurgeOf = int(in.Surge)
+				}
 				d, st = Decide(in, st)
 				out := fmt.Sprintf("desired=%d stable=%d panic=%d excess=%d", d.Desired, d.StableWish, d.PanicWish, d.Excess)
 				if d.Panic {
@@ -88,7 +91,7 @@ func assign(in *Input, key, value string) error {
 	floats := map[string]*float64{"target": &in.Target, "utilization": &in.Utilization, "burst": &in.TargetBurstCapacity,
 		"up": &in.MaxScaleUpRate, "down": &in.MaxScaleDownRate, "threshold": &in.PanicThreshold, "stable": &in.Stable, "panic": &in.Panic, "surge": &in.Surge}
 	ints := map[string]*int{"min": &in.MinScale, "max": &in.MaxScale, "initial": &in.InitialScale, "activation": &in.ActivationScale,
-		"ready": &in.Ready, "current": &in.Current, "in-flight": &in.InFlight}
+		"surge-of": &in.SurgeOf, "ready": &in.Ready, "current": &in.Current, "in-flight": &in.InFlight}
 	bools := map[string]*bool{"to-zero": &in.ScaleToZero, "complete": &in.Complete, "reachable": &in.Reachable, "failed": &in.Failed, "initialized": &in.Initialized}
 	durations := map[string]*time.Duration{"window": &in.StableWindow, "delay": &in.ScaleDownDelay, "retention": &in.Retention}
 	var err error
@@ -137,6 +140,7 @@ func TestProperties(t *testing.T) {
 			in.Panic = float64(rapid.SampledFrom([]int{0, 0, 1, 50, 500, 5000}).Draw(t, "panic"))
 			in.Stable = in.Panic * float64(rapid.IntRange(0, 100).Draw(t, "stable")) / 100
 			in.Surge = float64(rapid.SampledFrom([]int{0, 0, 10, 1000}).Draw(t, "surge"))
+			in.SurgeOf = int(in.Surge)
 			in.InFlight = min(int(in.Panic), rapid.IntRange(0, 3).Draw(t, "in flight"))
 			if in.Panic > 0 {
 				in.LastBusy = in.Now
@@ -149,7 +153,7 @@ func TestProperties(t *testing.T) {
 			}
 			if more := in; true {
 				more.Stable, more.Panic, more.InFlight = in.Stable*2+1, in.Panic*2+1, in.InFlight+1
-				more.Surge = in.Surge*2 + 1
+				more.Surge, more.SurgeOf = in.Surge*2+1, in.SurgeOf*2+1
 				if m, _ := Decide(more, clone(before)); m.Desired < d.Desired {
 					t.Fatalf("more load, fewer pods: %d, %d", d.Desired, m.Desired)
 				}

@@ -110,7 +110,7 @@ func together(n int, period, stay time.Duration) func(*rand.Rand) requests {
 // TestAccuracy compares the average over a minute with the application's own count: of every seed, and the mean of all, which shows
 // a bias that one run does not.
 func TestAccuracy(t *testing.T) {
-	const runs = 40
+	const runs = 24
 	for _, tc := range []struct {
 		name       string
 		make       func(*rand.Rand) requests

@@ -65,6 +65,7 @@ type app struct {
 	target, revision string
 
 	now, most, total atomic.Int64
+	area             area
 	held             atomic.Pointer[[]byte]
 }
 
@@ -76,6 +77,8 @@ func (a *app) counted(next http.Handler) http.Handler {
 			return
 		}
 		a.total.Add(1)
+		a.area.change(1)
+		defer a.area.change(-1)
 		n := a.now.Add(1)
 		defer a.now.Add(-1)
 		for most := a.most.Load(); n > most && !a.most.CompareAndSwap(most, n); most = a.most.Load() {
@@ -114,7 +117,7 @@ func (a *app) routes() *http.ServeMux {
 	mux.HandleFunc("GET /file", getFile)
 	mux.HandleFunc("/counters", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"now":%d,"most":%d,"total":%d}`+"\n", a.now.Load(), a.most.Load(), a.total.Load())
+		fmt.Fprintf(w, `{"now":%d,"most":%d,"area":%.6f,"total":%d}`+"\n", a.now.Load(), a.most.Load(), a.area.change(0), a.total.Load())
 	})
 	mux.HandleFunc("POST /crash", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))

@@ -47,7 +47,7 @@ type result struct {
 }
 
 func main() {
-	only := flag.String("only", "", "run only the parts named, comma separated: making,zero,split,warm,footprint")
+	only := flag.String("only", "", "run only the parts named, comma separated: making,zero,split,warm,footprint,accuracy,step")
 	many := flag.Int("services", 1000, "how many idle services exist in the second split measurement")
 	n := flag.Int("n", 50, "samples a figure")
 	flag.Parse()
@@ -81,6 +81,8 @@ func run(ctx context.Context, only string, many, n int) error {
 		{"footprint", b.footprint},
 		{"split", func(ctx context.Context) error { return b.splits(ctx, n, many) }},
 		{"footprint", b.memory},
+		{"accuracy", func(ctx context.Context) error { return b.accuracy(ctx, 2) }},
+		{"step", func(ctx context.Context) error { return b.steps(ctx, min(n, 20)) }},
 	} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
 			continue

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"ebb.dev/ebb/apis/serving"
+)
+
+// accuracy compares the average over the stable window, a minute, with the application's own count of the same minute.
+// The loads run beside each other, each at a service of its own with one pod.
+func (b *bench) accuracy(ctx context.Context, minutes int) error {
+	const ms = time.Millisecond
+	poisson := func(perSecond float64) func() (time.Duration, int) {
+		return func() (time.Duration, int) { return time.Duration(rand.ExpFloat64() / perSecond * 1e9), 1 }
+	}
+	together := func(n int, each time.Duration) func() (time.Duration, int) {
+		return func() (time.Duration, int) { return each, n }
+	}
+	cases := []struct {
+		name, what string
+		burst      string // target-burst-capacity: -1 is by way of the activator
+		stay       time.Duration
+		next       func() (after time.Duration, n int)
+	}{
+		{"direct-1s", "direct, 1 s, 30/s at random", "0", 1000 * ms, poisson(30)},
+		{"direct-5ms", "direct, 5 ms, 400/s at random", "0", 5 * ms, poisson(400)},
+		{"step-burst", "direct, 5 ms, 10 at once each 100 ms", "0", 5 * ms, together(10, 100*ms)},
+		{"step-even", "direct, 5 ms, each 20 ms", "0", 5 * ms, together(1, 20*ms)},
+		{"activator-1s", "activator, 1 s, 30/s at random", "-1", 1000 * ms, poisson(30)},
+		{"activator-5ms", "activator, 5 ms, 200/s at random", "-1", 5 * ms, poisson(200)},
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	for _, c := range cases {
+		if err := b.service(ctx, c.name, map[string]string{serving.MinScaleAnnotation: "1", serving.MaxScaleAnnotation: "1",
+			serving.WindowAnnotation: "60s", serving.TargetBurstCapacityAnnotation: c.burst}, nil); err != nil {
+			return err
+		}
+		if _, err := b.get(ctx, c.name); err != nil {
+			return err
+		}
+		transport := &http.Transport{MaxIdleConnsPerHost: 1000}
+		defer transport.CloseIdleConnections()
+		group.Go(func() {
+			path := fmt.Sprintf("/sleep?ms=%d", c.stay.Milliseconds())
+			for at := time.Now(); ctx.Err() == nil; {
+				after, n := c.next()
+				at = at.Add(after)
+				time.Sleep(time.Until(at))
+				for range n {
+					group.Go(func() { _ = b.send(ctx, transport, c.name, path) })
+				}
+			}
+		})
+	}
+	ratios := map[string][]float64{}
+	before := map[string]counted{}
+	for minute := range minutes + 1 {
+		wait := time.Minute
+		if minute == 0 {
+			wait = 5 * time.Second // until it is as ever
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		for _, c := range cases {
+			now, err := b.counters(ctx, c.name)
+			if err != nil {
+				return err
+			}
+			if minute > 0 {
+				average, err := b.metric(ctx, "ebb_autoscaler_stable_average", c.name+"-00001")
+				if err != nil {
+					return err
+				}
+				own := (now.Area - before[c.name].Area) / now.at.Sub(before[c.name].at).Seconds()
+				ratios[c.name] = append(ratios[c.name], average/own)
+				fmt.Printf("  %-40s the autoscaler's %.3f, the application's %.3f\n", c.what, average, own)
+			}
+			before[c.name] = now
+		}
+	}
+	for _, c := range cases {
+		b.add("average over a minute / the application's: "+c.what, "x", ratios[c.name]...)
+	}
+	return nil
+}
+
+// send makes one request and reads the answer.
+func (b *bench) send(ctx context.Context, transport http.RoundTripper, name, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.running.Gateway+path, nil)
+	if err != nil {
+		return err
+	}
+	request.Host = name + ".default.localhost"
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
+}
+
+// counted is what an application has counted: Area is the sum of its requests' durations so far, in seconds.
+type counted struct {
+	Area float64
+	at   time.Time
+}
+
+// counters asks the one pod of a service.
+func (b *bench) counters(ctx context.Context, service string) (c counted, err error) {
+	var pods corev1.PodList
+	if err := b.List(ctx, &pods, client.InNamespace("default"), client.MatchingLabels{serving.ServiceLabel: service}); err != nil {
+		return c, err
+	}
+	if len(pods.Items) != 1 {
+		return c, fmt.Errorf("service %s has %d pods, not 1", service, len(pods.Items))
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+pods.Items[0].Annotations[serving.PortAnnotation]+"/counters", nil)
+	if err != nil {
+		return c, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return c, err
+	}
+	defer response.Body.Close()
+	c.at = time.Now()
+	return c, json.NewDecoder(response.Body).Decode(&c)
+}
+
+// metric is one of the controller's, of a revision.
+func (b *bench) metric(ctx context.Context, name, revision string) (float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.running.Controller+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(text) {
+		if s := string(line); strings.HasPrefix(s, name+"{") && strings.Contains(s, `revision="`+revision+`"`) {
+			return strconv.ParseFloat(s[strings.LastIndex(strings.TrimSpace(s), " ")+1:len(strings.TrimSpace(s))], 64)
+		}
+	}
+	return 0, errors.New("the controller has no metric " + name + " of " + revision)
+}
