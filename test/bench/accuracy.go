@@ -20,8 +20,9 @@ import (
 	"ebb.dev/ebb/apis/serving"
 )
 
-// accuracy compares the average over the stable window, a minute, with the application's own count of the same minute.
-// The loads run beside each other, each at a service of its own with one pod.
+// accuracy compares the average over the stable window, a minute, with the application's own count of the same minute, and with the
+// client's, which has the whole way in it: what the gateway has in flight is more than the one and less than the other, and on a busy machine they are
+// far apart. The loads run beside each other, each at a service of its own with one pod.
 func (b *bench) accuracy(ctx context.Context, minutes int) error {
 	const ms = time.Millisecond
 	poisson := func(perSecond float64) func() (time.Duration, int) {
@@ -47,6 +48,7 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer stop()
+	clients := map[string]*integral{}
 	for _, c := range cases {
 		if err := b.service(ctx, c.name, map[string]string{serving.MinScaleAnnotation: "1", serving.MaxScaleAnnotation: "1",
 			serving.WindowAnnotation: "60s", serving.TargetBurstCapacityAnnotation: c.burst}, nil); err != nil {
@@ -57,6 +59,8 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 		}
 		transport := &http.Transport{MaxIdleConnsPerHost: 1000}
 		defer transport.CloseIdleConnections()
+		mine := &integral{}
+		clients[c.name] = mine
 		group.Go(func() {
 			path := fmt.Sprintf("/sleep?ms=%d", c.stay.Milliseconds())
 			for at := time.Now(); ctx.Err() == nil; {
@@ -64,12 +68,16 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 				at = at.Add(after)
 				time.Sleep(time.Until(at))
 				for range n {
-					group.Go(func() { _ = b.send(ctx, transport, c.name, path) })
+					group.Go(func() {
+						mine.change(1)
+						defer mine.change(-1)
+						_ = b.send(ctx, transport, c.name, path)
+					})
 				}
 			}
 		})
 	}
-	ratios := map[string][]float64{}
+	overApp, overClient := map[string][]float64{}, map[string][]float64{}
 	before := map[string]counted{}
 	for minute := range minutes + 1 {
 		wait := time.Minute
@@ -86,20 +94,23 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 			if err != nil {
 				return err
 			}
+			now.client = clients[c.name].change(0)
 			if minute > 0 {
 				average, err := b.metric(ctx, "ebb_autoscaler_stable_average", c.name+"-00001")
 				if err != nil {
 					return err
 				}
-				own := (now.Area - before[c.name].Area) / now.at.Sub(before[c.name].at).Seconds()
-				ratios[c.name] = append(ratios[c.name], average/own)
-				fmt.Printf("  %-40s the autoscaler's %.3f, the application's %.3f\n", c.what, average, own)
+				seconds := now.at.Sub(before[c.name].at).Seconds()
+				app, sent := (now.Area-before[c.name].Area)/seconds, (now.client-before[c.name].client)/seconds
+				overApp[c.name], overClient[c.name] = append(overApp[c.name], average/app), append(overClient[c.name], average/sent)
+				fmt.Printf("  %-40s the application's %.3f, the autoscaler's %.3f, the client's %.3f\n", c.what, app, average, sent)
 			}
 			before[c.name] = now
 		}
 	}
 	for _, c := range cases {
-		b.add("average over a minute / the application's: "+c.what, "x", ratios[c.name]...)
+		b.add("average over the application's: "+c.what, "x", overApp[c.name]...)
+		b.add("average over the client's: "+c.what, "x", overClient[c.name]...)
 	}
 	return nil
 }
@@ -122,8 +133,25 @@ func (b *bench) send(ctx context.Context, transport http.RoundTripper, name, pat
 
 // counted is what an application has counted: Area is the sum of its requests' durations so far, in seconds.
 type counted struct {
-	Area float64
-	at   time.Time
+	Area, client float64
+	at           time.Time
+}
+
+// integral is the sum of the durations of what is in progress and was.
+type integral struct {
+	mu      sync.Mutex
+	now     int
+	changed time.Time
+	sum     float64 // seconds
+}
+
+func (i *integral) change(by int) float64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	t := time.Now()
+	i.sum += float64(i.now) * t.Sub(i.changed).Seconds()
+	i.now, i.changed = i.now+by, t
+	return i.sum
 }
 
 // counters asks the one pod of a service.
