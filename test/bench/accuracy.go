@@ -38,11 +38,11 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 		next       func() (after time.Duration, n int)
 	}{
 		{"direct-1s", "direct, 1 s, 30/s at random", "0", 1000 * ms, poisson(30)},
-		{"direct-5ms", "direct, 5 ms, 400/s at random", "0", 5 * ms, poisson(400)},
-		{"step-burst", "direct, 5 ms, 10 at once each 100 ms", "0", 5 * ms, together(10, 100*ms)},
-		{"step-even", "direct, 5 ms, each 20 ms", "0", 5 * ms, together(1, 20*ms)},
+		{"direct-5ms", "direct, 5 ms, 200/s at random", "0", 5 * ms, poisson(200)},
+		{"burst", "direct, 5 ms, 10 at once each 100 ms", "0", 5 * ms, together(10, 100*ms)},
+		{"even", "direct, 5 ms, each 20 ms", "0", 5 * ms, together(1, 20*ms)},
 		{"activator-1s", "activator, 1 s, 30/s at random", "-1", 1000 * ms, poisson(30)},
-		{"activator-5ms", "activator, 5 ms, 200/s at random", "-1", 5 * ms, poisson(200)},
+		{"activator-5ms", "activator, 5 ms, 100/s at random", "-1", 5 * ms, poisson(100)},
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
