@@ -281,13 +281,18 @@ type waiter struct {
 	cluster string
 	pods    []netip.AddrPort
 	begun   time.Time
-	seq     uint64 // the list that holds the cluster
-	pending map[*session]struct{}
+	seq     uint64           // the list that holds the cluster
+	pending map[*session]int // by how many idle reports in a row there were
 	done    chan struct{}
 }
 
-// AwaitIdle blocks until every reporter has sent a report for a period that began after the call and in
-// which nothing was in flight on the pods and nothing was sent there. Call it when the pods' draining has been acknowledged. The
+// idleReports is how many reports of a gateway in a row have to be idle. An acknowledgement comes from a gateway's main
+// thread; its workers learn of the change a moment later, and on a crowded machine that moment can be longer than a period
+// (seen: 4 of 84,624 requests of a busy machine went to a pod that one idle report had let go).
+const idleReports = 3
+
+// AwaitIdle blocks until every activator has sent a report, and every gateway idleReports in a row, for periods that began after the
+// call and in which nothing was in flight on the pods and nothing was sent there. Call it when the pods' draining has been acknowledged. The
 // cluster is tracked meanwhile. The error wraps ErrNotIdle and the context's.
 //
 // A gateway omits endpoints without activity from its reports (source/common/upstream/load_stats_reporter.cc), and
@@ -298,13 +303,13 @@ func (s *Server) AwaitIdle(ctx context.Context, cluster string, pods []netip.Add
 	}
 	s.mu.Lock()
 	s.hold(cluster)
-	w := &waiter{cluster: cluster, pods: pods, begun: time.Now(), pending: map[*session]struct{}{}, done: make(chan struct{})}
+	w := &waiter{cluster: cluster, pods: pods, begun: time.Now(), pending: map[*session]int{}, done: make(chan struct{})}
 	w.seq = s.listSeq
 	if s.dirty {
 		w.seq++
 	}
 	for sess := range s.sessions {
-		w.pending[sess] = struct{}{}
+		w.pending[sess] = 0
 		sess.nudge()
 	}
 	if len(w.pending) == 0 && !time.Now().Before(s.sure) {

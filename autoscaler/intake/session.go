@@ -100,7 +100,7 @@ func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStats
 	}
 	s.sessions[sess] = struct{}{}
 	for w := range s.waiters {
-		w.pending[sess] = struct{}{}
+		w.pending[sess] = 0
 	}
 	s.mu.Unlock()
 	defer sess.leave()
@@ -465,10 +465,14 @@ func (s *Server) check(sess *session, now time.Time) {
 		idle := sess.idle(w, now)
 		sess.mu.Unlock()
 		switch {
+		case idle && sess.kind == Gateway && w.pending[sess]+1 < idleReports:
+			w.pending[sess]++
 		case idle:
 			s.settle(w, sess)
 		case sess.kind == Activator:
 			sess.nudge()
+		default:
+			w.pending[sess] = 0
 		}
 	}
 }
