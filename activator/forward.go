@@ -18,8 +18,11 @@ import (
 	"ebb.dev/ebb/proxy/link"
 )
 
-// revisionHeader is ir.RevisionHeader as net/http spells it.
-var revisionHeader = http.CanonicalHeaderKey(ir.RevisionHeader)
+// The gateway's headers as net/http spells them.
+var (
+	revisionHeader   = http.CanonicalHeaderKey(ir.RevisionHeader)
+	repeatableHeader = http.CanonicalHeaderKey(ir.RepeatableHeader)
+)
 
 // forwarder is the handler of the data address: it finds the revision, waits for a
 // pod and passes the request on. The body is not read before a connection to a pod exists.
@@ -121,6 +124,7 @@ func rewrite(p *httputil.ProxyRequest) {
 		}
 	}
 	delete(p.Out.Header, revisionHeader)
+	delete(p.Out.Header, repeatableHeader)
 	p.Out.URL.Scheme = "http"
 	p.Out.URL.RawQuery = p.In.URL.RawQuery
 }
@@ -139,7 +143,8 @@ func (f *forwarder) RoundTrip(out *http.Request) (*http.Response, error) {
 			transport = f.h2c
 		}
 	}
-	if !safe(out.Method) {
+	twice := mayRunTwice(x.in)
+	if !twice {
 		out = x.announced(out)
 	}
 	resets := 0
@@ -165,7 +170,7 @@ func (f *forwarder) RoundTrip(out *http.Request) (*http.Response, error) {
 		case errors.As(err, &dial):
 			f.metrics.dialFailures.Inc()
 			err = x.revision.again(x, &x.ticket)
-		case body == nil && resets < resetRetries && safe(out.Method):
+		case body == nil && resets < resetRetries && twice:
 			resets++
 			err = x.revision.retry(x, &x.ticket)
 		default:
@@ -196,9 +201,15 @@ func (f *forwarder) closeIdle() {
 	f.h2c.CloseIdleConnections()
 }
 
-// safe says whether a method may run twice without harm, by definition (RFC 9110, 9.2.1).
-func safe(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+// mayRunTwice says whether a request may run twice without harm: by its method's
+// definition (RFC 9110, 9.2.1), or because its Route says so of all idempotent ones.
+func mayRunTwice(in *http.Request) bool {
+	switch in.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	_, said := in.Header[repeatableHeader]
+	return said
 }
 
 // answered sees every answer of a pod before it is passed on.

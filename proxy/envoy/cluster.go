@@ -9,7 +9,6 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"ebb.dev/ebb/proxy/ir"
 )
@@ -23,14 +22,8 @@ const (
 	upstreamIdle = 1500 * time.Millisecond
 
 	// Breakers are no limits here, those are the activator's; they only bound the damage.
-	breaker              = 100_000
-	minRetryConcurrency  = 100
-	failuresUntilEjected = 5
-	ejection             = time.Second
-	maxEjection          = 2 * time.Second
-	// Below one of one: the last endpoint of a cluster, the activator of a revision
-	// at zero, is never ejected.
-	maxEjectionPercent = 50
+	breaker             = 100_000
+	minRetryConcurrency = 100
 )
 
 const httpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -52,6 +45,9 @@ func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 		PerConnectionBufferLimitBytes: count(upstreamBuffer),
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
 			HealthyPanicThreshold: &typev3.Percent{Value: 0},
+			// An endpoint that is ejected or drains gets nothing more from that moment on; Envoy
+			// would tell its workers of a second change within a second only after that second.
+			UpdateMergeWindow: span(0),
 		},
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 			MaxConnections:     count(breaker),
@@ -67,27 +63,6 @@ func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 	})
 }
 
-// outlierDetection takes an endpoint out for a while that cannot be reached: every
-// request that picks a dead node waits for the whole connect timeout before its retry.
-// What the application answers is its own affair and never ejects it. It is short,
-// because while everything is down the activators may be ejected too.
-func outlierDetection() *clusterv3.OutlierDetection {
-	return &clusterv3.OutlierDetection{
-		SplitExternalLocalOriginErrors:         true,
-		ConsecutiveLocalOriginFailure:          count(failuresUntilEjected),
-		EnforcingConsecutiveLocalOriginFailure: count(100),
-		Interval:                               span(ejection),
-		BaseEjectionTime:                       span(ejection),
-		MaxEjectionTime:                        span(maxEjection),
-		MaxEjectionPercent:                     count(maxEjectionPercent),
-		AlwaysEjectOneHost:                     wrapperspb.Bool(false),
-		EnforcingConsecutive_5Xx:               count(0),
-		EnforcingConsecutiveGatewayFailure:     count(0),
-		EnforcingSuccessRate:                   count(0),
-		EnforcingLocalOriginSuccessRate:        count(0),
-	}
-}
-
 // upstreamProtocol says what to speak to the endpoints. They have no TLS, so it
 // cannot be negotiated: it is given, or it is the client's.
 func upstreamProtocol(p ir.Protocol) (*anypb.Any, error) {
@@ -95,6 +70,7 @@ func upstreamProtocol(p ir.Protocol) (*anypb.Any, error) {
 	http2 := &corev3.Http2ProtocolOptions{}
 	options := &httpv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(upstreamIdle)},
+		OutlierDetection:          answersAreNoFailures(),
 	}
 	switch p {
 	case ir.Auto:

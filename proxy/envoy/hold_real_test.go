@@ -72,10 +72,12 @@ func echoAs(name string) http.HandlerFunc {
 func TestHold(t *testing.T) {
 	const name = "rev/t/held/1"
 	dies := make(chan struct{})
+	var with atomic.Int64 // requests whose announcement is sent, if they have one
 	first := startMortal(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/begun" {
 			w.WriteHeader(http.StatusProcessing)
 		}
+		with.Add(1)
 		<-dies
 	})
 	second := startMortal(t, "127.0.0.1:0", echoAs("second"))
@@ -110,7 +112,7 @@ func TestHold(t *testing.T) {
 		begun++
 	}
 	eventually(t, "all requests are held", func() error {
-		if n := first.seen.Load(); n != int64(all) {
+		if n := with.Load(); n != int64(all) {
 			return fmt.Errorf("%d of %d", n, all)
 		}
 		return nil

@@ -112,9 +112,13 @@ func weighted(rule ir.Rule, policies *retryPolicies) ([]*routev3.Route, error) {
 			if class.methods != "" {
 				m.Headers = append(m.Headers, methodMatch(class.methods))
 			}
+			set := headers
+			if class.methods == idempotentMethods {
+				set = append(slices.Clip(headers), setHeader(ir.RepeatableHeader, "1"))
+			}
 			routes = append(routes, &routev3.Route{
 				Match:               m,
-				RequestHeadersToAdd: headers,
+				RequestHeadersToAdd: set,
 				Action:              &routev3.Route_Route{Route: action(b, class, policies)},
 			})
 		}

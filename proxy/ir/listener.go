@@ -34,6 +34,10 @@ func (SecretPEM) MarshalText() ([]byte, error) { return []byte("(hidden)"), nil 
 // activator, which serves many revisions on one address, knows which one a request is for.
 const RevisionHeader = "x-ebb-revision"
 
+// RepeatableHeader tells an activator that a request may run twice although its method does not
+// say so. Its value does not matter.
+const RepeatableHeader = "x-ebb-repeatable"
+
 // AudienceHeader is set by each listener on every request before routing, over
 // whatever the client sent, and is part of the key that finds a Route.
 const AudienceHeader = "x-ebb-audience"
