@@ -43,8 +43,9 @@ type BootstrapConfig struct {
 	Controller string // host:port of the control plane's gRPC listener
 	// Admin is where Envoy's own interface listens: a loopback "ip:port" (port 0 picks
 	// one) or "unix:<path>". Empty: nowhere.
-	Admin string
-	TLS   *BootstrapTLS // nil: plain text
+	Admin    string
+	TLS      *BootstrapTLS // nil: plain text
+	Overload OverloadLimits
 }
 
 // BootstrapTLS are the PEM files of mutual TLS with the control plane.
@@ -72,7 +73,12 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 	if err != nil {
 		return fail(err)
 	}
+	overload, err := overloadManager(c.Overload)
+	if err != nil {
+		return fail(err)
+	}
 	bootstrap := &bootstrapv3.Bootstrap{
+		OverloadManager:     overload,
 		BootstrapExtensions: []*corev3.TypedExtensionConfig{internal},
 		Node:                &corev3.Node{Id: c.NodeID, Cluster: GatewayCluster},
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
@@ -99,7 +105,8 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 		}}},
 	}
 	if admin != nil {
-		bootstrap.Admin = &bootstrapv3.Admin{Address: admin}
+		// Whoever looks at an overloaded gateway, or drains it, is let in.
+		bootstrap.Admin = &bootstrapv3.Admin{Address: admin, IgnoreGlobalConnLimit: true}
 	}
 	if err := bootstrap.ValidateAll(); err != nil {
 		return fail(err)

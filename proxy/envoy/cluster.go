@@ -15,7 +15,6 @@ import (
 
 const (
 	connectTimeout = time.Second
-	upstreamBuffer = 1 << 20
 
 	// Shorter than the shortest keep-alive that servers commonly use (2 s), so that
 	// it is the gateway that closes an idle connection, not the pod as a request arrives.
@@ -67,7 +66,10 @@ func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 // cannot be negotiated: it is given, or it is the client's.
 func upstreamProtocol(p ir.Protocol) (*anypb.Any, error) {
 	http1 := &corev3.Http1ProtocolOptions{EnableTrailers: true}
-	http2 := &corev3.Http2ProtocolOptions{}
+	http2 := &corev3.Http2ProtocolOptions{
+		InitialStreamWindowSize:     count(upstreamStreamWindow),
+		InitialConnectionWindowSize: count(upstreamConnectionWindow),
+	}
 	options := &httpv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(upstreamIdle)},
 		OutlierDetection:          answersAreNoFailures(),

@@ -49,13 +49,28 @@ func startGateway(t *testing.T, hosts []ir.VirtualHost, clusters ...cluster) *ga
 
 func startGatewayAt(t *testing.T, address netip.AddrPort, hosts []ir.VirtualHost, clusters ...cluster) *gateway {
 	t.Helper()
+	return startGatewayWith(t, setup{address: address}, hosts, clusters...)
+}
+
+// setup is what a test changes of a gateway.
+type setup struct {
+	address  netip.AddrPort // 127.0.0.1:0 if not given
+	limits   ir.Limits
+	overload []byte // the overload manager, JSON
+}
+
+func startGatewayWith(t *testing.T, s setup, hosts []ir.VirtualHost, clusters ...cluster) *gateway {
+	t.Helper()
+	if !s.address.IsValid() {
+		s.address = netip.MustParseAddrPort("127.0.0.1:0")
+	}
 	g := &gateway{dir: t.TempDir()}
 	route := ir.Route{Name: "route/test/test/1", Owner: "Route/test/test", Hosts: hosts}
 
 	var listeners []proto.Message
 	for _, audience := range []ir.Audience{ir.External, ir.Internal} {
 		l, err := envoy.Listener(ir.Listener{
-			Name: string(audience), Audience: audience, Address: address,
+			Name: string(audience), Audience: audience, Address: s.address, Limits: s.limits,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -102,7 +117,7 @@ func startGatewayAt(t *testing.T, address netip.AddrPort, hosts []ir.VirtualHost
 
 	bootstrap := fmt.Sprintf(`
 node: {id: test, cluster: ebb-gateway}
-admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}, ignore_global_conn_limit: true}
 bootstrap_extensions:
 - name: envoy.bootstrap.internal_listener
   typed_config: {"@type": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener}
@@ -110,6 +125,9 @@ dynamic_resources:
   cds_config: {resource_api_version: V3, path_config_source: {path: %[1]s/cds.json}}
   lds_config: {resource_api_version: V3, path_config_source: {path: %[1]s/lds.json}}
 `, g.dir)
+	if s.overload != nil {
+		bootstrap += fmt.Sprintf("overload_manager: %s\n", s.overload)
+	}
 	g.Envoy = envoytest.Start(t, []byte(bootstrap))
 	g.AwaitReady(t)
 	g.external, g.internal = g.Listener(t, "external"), g.Listener(t, "internal")

@@ -139,9 +139,9 @@ func holdManager(hold string) (*hcmv3.HttpConnectionManager, error) {
 		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		StreamIdleTimeout:          span(0),
-		MaxRequestHeadersKb:        count(maxRequestHeadersKiB + holdExtraHeaderKiB),
+		MaxRequestHeadersKb:        count(MaxHeadersKiB + holdExtraHeaderKiB),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			MaxHeadersCount: count(maxRequestHeaders + holdExtraHeaderCount),
+			MaxHeadersCount: count(MaxHeaders + holdExtraHeaderCount),
 		},
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: true},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{

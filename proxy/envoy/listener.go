@@ -3,7 +3,6 @@ package envoy
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
@@ -20,22 +19,8 @@ import (
 	"ebb.dev/ebb/proxy/ir"
 )
 
-// Bounds of what one client may hold of a gateway.
+// A peer that vanished without a word is noticed after two minutes.
 const (
-	maxRequestHeadersKiB  = 64
-	maxRequestHeaders     = 200
-	maxStreamsPerHTTP2    = 1024
-	streamWindowHTTP2     = 1 << 20
-	connectionWindowHTTP2 = 4 << 20
-	downstreamBuffer      = 1 << 20
-	requestHeadersTimeout = 60 * time.Second
-	downstreamIdle        = time.Hour
-
-	// Every route sets its own, see route.go. But the request that makes Envoy load a Route
-	// was measured to stay under this one, so it must not cut what a Route allows; it
-	// ends, late, a request whose Route never comes.
-	streamIdleBeforeRoute = time.Hour
-
 	keepaliveTimeSeconds   = 60
 	keepaliveEverySeconds  = 15
 	keepaliveProbesAllowed = 4
@@ -99,7 +84,11 @@ func connectionManager(l ir.Listener) (*hcmv3.HttpConnectionManager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &hcmv3.HttpConnectionManager{
+	refusals, err := saysOverloaded()
+	if err != nil {
+		return nil, err
+	}
+	m := &hcmv3.HttpConnectionManager{
 		StatPrefix:                    l.Name,
 		CodecType:                     hcmv3.HttpConnectionManager_AUTO,
 		RouteSpecifier:                &hcmv3.HttpConnectionManager_ScopedRoutes{ScopedRoutes: scopedRoutes()},
@@ -108,26 +97,17 @@ func connectionManager(l ir.Listener) (*hcmv3.HttpConnectionManager, error) {
 		UpgradeConfigs:                []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		StripTrailingHostDot:          true,
 		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
-		StreamIdleTimeout:             span(streamIdleBeforeRoute),
-		RequestHeadersTimeout:         span(requestHeadersTimeout),
-		MaxRequestHeadersKb:           count(maxRequestHeadersKiB),
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			IdleTimeout:     span(downstreamIdle),
-			MaxHeadersCount: count(maxRequestHeaders),
-		},
-		HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: true},
-		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			MaxConcurrentStreams:        count(maxStreamsPerHTTP2),
-			InitialStreamWindowSize:     count(streamWindowHTTP2),
-			InitialConnectionWindowSize: count(connectionWindowHTTP2),
-		},
+		HttpProtocolOptions:           &corev3.Http1ProtocolOptions{EnableTrailers: true},
 		// The peer is appended to X-Forwarded-For and X-Forwarded-Proto is the listener's.
 		// There is no InternalAddressConfig: without one nobody is trusted for being on a
 		// private address; an empty one was measured to trust the loopback.
 		UseRemoteAddress: yes(),
+		LocalReplyConfig: refusals,
 		// Inside the cluster a request's id is kept, so that a chain of calls has one.
 		PreserveExternalRequestId: l.Audience == ir.Internal,
-	}, nil
+	}
+	limit(m, l.Limits)
+	return m, nil
 }
 
 // scopedRoutes finds a Route by the audience and the host without its port. It is

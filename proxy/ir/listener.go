@@ -7,7 +7,8 @@ type Listener struct {
 	Name     string // unique: "external", "external-https" or "internal"
 	Address  netip.AddrPort
 	Audience Audience
-	TLS      bool `json:",omitempty"` // ends TLS, with the [Certificate] of the host that the client asks for
+	TLS      bool   `json:",omitempty"` // ends TLS, with the [Certificate] of the host that the client asks for
+	Limits   Limits `json:",omitzero"`
 }
 
 // Certificate is what one host of the listeners with TLS proves its name with.

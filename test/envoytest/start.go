@@ -218,3 +218,21 @@ func (b *logBuffer) String() string {
 	defer b.mu.Unlock()
 	return string(b.text)
 }
+
+// MostMemory is the most memory the process ever had, in bytes.
+func (e *Envoy) MostMemory(t testing.TB) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", e.command.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kb int64
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			if _, err := fmt.Sscan(rest, &kb); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return kb << 10
+}
