@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebb.dev/ebb/cmd/ebb/demo"
+	"ebb.dev/ebb/cmd/ebb/gateway"
 	"ebb.dev/ebb/cmd/ebb/serve"
 	"ebb.dev/ebb/cmd/ebb/up"
 	"ebb.dev/ebb/cmd/ebb/user"
@@ -54,7 +55,7 @@ func root() *cobra.Command {
 	}
 	add(use, user.Commands()...)
 	add(local, up.Command(), demo.Command(), up.EnvoyCommand())
-	add(parts, untilSignal(serve.ControllerCommand()), untilSignal(serve.ActivatorCommand()))
+	add(parts, untilSignal(serve.ControllerCommand()), untilSignal(serve.ActivatorCommand()), untilSignal(gateway.Command()))
 	sayUsage(cmd)
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,9 +21,15 @@ type Spec struct {
 	Env  []string // KEY=VALUE, added to this process's environment
 	Dir  string
 	Log  string // file; its output goes there
+	// Output gets the child's output beside the log; may be nil.
+	Output io.Writer
 
 	// Ready asks once whether the child serves; nil means it serves as soon as it runs.
 	Ready func(context.Context) error
+
+	// Drain lets the child finish what it does, before SIGTERM; nil when SIGTERM does that. It has to
+	// return soon when its context ends, which it does with the child or with Kill.
+	Drain func(context.Context)
 
 	Grace time.Duration // between SIGTERM and SIGKILL; 5 s when 0
 
@@ -152,7 +159,11 @@ func (c *Child) once() (int, string) {
 	cmd := exec.Command(c.spec.Path, c.spec.Args...)
 	cmd.Env = append(os.Environ(), c.spec.Env...)
 	cmd.Dir = c.spec.Dir
-	cmd.Stdout, cmd.Stderr = c.log, c.log
+	var output io.Writer = c.log
+	if c.spec.Output != nil {
+		output = io.MultiWriter(c.log, c.spec.Output)
+	}
+	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = time.Second // its own children may hold the pipe
 	if err := c.spawner.Start(cmd); err != nil {
 		return 0, err.Error()
@@ -165,11 +176,19 @@ func (c *Child) once() (int, string) {
 		c.onEvent(Event{Name: c.spec.Name, PID: cmd.Process.Pid, Again: true})
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	alive, gone := context.WithCancel(context.Background())
+	defer gone()
+	go func() {
+		ended <- cmd.Wait()
+		gone()
+	}()
 	var err error
 	select {
 	case err = <-ended:
 	case <-c.stop:
+		if c.spec.Drain != nil {
+			c.spec.Drain(alive)
+		}
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		timer := time.NewTimer(c.spec.Grace)
 		select {
@@ -232,7 +251,7 @@ func (c *Child) explain(err error) error {
 	return fmt.Errorf("%w\n  last lines of %s:\n    %s", err, c.spec.Log, strings.ReplaceAll(tail, "\n", "\n    "))
 }
 
-// Stop ends the child: SIGTERM, and SIGKILL after its grace. It returns when the
+// Stop ends the child: its Drain, SIGTERM, and SIGKILL after its grace. It returns when the
 // process is gone.
 func (c *Child) Stop() {
 	c.stopOnce.Do(func() { close(c.stop) })

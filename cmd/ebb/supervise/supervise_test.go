@@ -99,6 +99,45 @@ func TestKillDoesNotWait(t *testing.T) {
 	c.Kill()
 }
 
+func TestDrainComesBeforeTheTermSignal(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		mark := filepath.Join(t.TempDir(), "mark")
+		ready := mark + ".ready"
+		drained := make(chan string, 1)
+		draining := make(chan struct{})
+		c := start(t, `trap 'echo term > `+mark+`; exit 0' TERM; touch `+ready+`; while :; do sleep 0.01; done`, func(s *Spec) {
+			s.Ready = func(context.Context) error { _, err := os.Stat(ready); return err }
+			s.Drain = func(ctx context.Context) {
+				close(draining)
+				if killed {
+					<-ctx.Done()
+				}
+				text, _ := os.ReadFile(mark)
+				drained <- string(text)
+			}
+		}, func(Event) {})
+		if err := c.WaitReady(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		stopped := make(chan struct{})
+		go func() {
+			c.Stop()
+			close(stopped)
+		}()
+		<-draining
+		if killed {
+			c.Kill()
+		}
+		if text := <-drained; text != "" {
+			t.Errorf("killed %v: the child saw %q before the end of its drain", killed, text)
+		}
+		<-stopped
+		if text, err := os.ReadFile(mark); (err == nil) == killed {
+			t.Errorf("killed %v: then the child saw %q, %v", killed, text, err)
+		}
+	}
+}
+
 func TestLogIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	l, err := OpenLog(path, 100)

@@ -3,13 +3,16 @@ package up
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
 	"time"
 
 	"ebb.dev/ebb/cmd/ebb/datadir"
+	"ebb.dev/ebb/cmd/ebb/gateway"
 	"ebb.dev/ebb/cmd/ebb/supervise"
+	"ebb.dev/ebb/proxy/envoy"
 )
 
 // Names of the parts, as lines, log files and `ebb status` show them.
@@ -169,10 +172,23 @@ func (l *layout) activator() supervise.Spec {
 		"--metrics-listen="+l.at("activator-metrics"))
 }
 
+// gatewayDrain is how long requests may take after Ctrl-C; a second one ends them at once.
+const gatewayDrain = 5 * time.Second
+
+func (l *layout) gatewayConfig() gateway.Config {
+	return gateway.Config{
+		Bootstrap: envoy.BootstrapConfig{
+			NodeID: "gateway-0", Controller: l.at("xds"), Admin: l.at("gateway-admin"),
+			TLS:      &envoy.BootstrapTLS{CertFile: l.dir.PKI("mesh-gateway.crt"), KeyFile: l.dir.PKI("mesh-gateway.key"), CAFile: l.dir.PKI("mesh-ca.crt")},
+			Overload: gateway.Limits(envoy.OverloadLimits{}),
+		},
+		File: l.dir.Path("envoy.yaml"), Envoy: l.envoy, Concurrency: 2, Timeout: gatewayDrain, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
 func (l *layout) gateway() supervise.Spec {
-	s := l.spec(partGateway, l.envoy, httpReady("http://"+l.at("gateway-admin")+"/ready"),
-		"--config-path", l.dir.Path("envoy.yaml"), "--use-dynamic-base-id", "--log-level", "warning", "--concurrency", "2", "--drain-time-s", "1")
-	s.Grace = 2 * time.Second
+	s := l.gatewayConfig().Spec(partGateway)
+	s.Log = l.dir.Log(partGateway)
 	return s
 }
 

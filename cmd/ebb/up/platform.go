@@ -16,7 +16,6 @@ import (
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/cmd/ebb/envoybin"
 	"ebb.dev/ebb/cmd/ebb/supervise"
-	"ebb.dev/ebb/proxy/envoy"
 )
 
 const (
@@ -176,14 +175,7 @@ func (p *Platform) prepare(ctx context.Context) error {
 	if err := prepareTrust(p.dir, "https://"+p.at("apiserver"), time.Now()); err != nil {
 		return err
 	}
-	text, err := envoy.Bootstrap(envoy.BootstrapConfig{
-		NodeID: "gateway-0", Controller: p.at("xds"), Admin: p.at("gateway-admin"),
-		TLS: &envoy.BootstrapTLS{CertFile: p.dir.PKI("mesh-gateway.crt"), KeyFile: p.dir.PKI("mesh-gateway.key"), CAFile: p.dir.PKI("mesh-ca.crt")},
-	})
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(p.dir.Path("envoy.yaml"), text, 0o600)
+	return p.gatewayConfig().Write()
 }
 
 // cleanPods ends every container that runs from the folder.
@@ -283,7 +275,8 @@ func (p *Platform) Data() datadir.Dir { return p.dir }
 // stopOrder: first what takes requests, then what makes pods, then the pods, then what
 // they all need.
 var stopOrder = [...][]string{
-	{partGateway, partActivator},
+	{partGateway}, // drained: it may still need the others
+	{partActivator},
 	{partController, partKCM, partNode},
 	{}, // the pods
 	{partAPIServer, partRegistry},
