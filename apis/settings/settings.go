@@ -20,6 +20,7 @@ type Settings struct {
 	Deployment  Deployment
 	Features    Features
 	CertManager CertManager
+	Gateway     Gateway
 }
 
 // Names of the ConfigMaps.
@@ -32,6 +33,7 @@ const (
 	ConfigDeployment  = "config-deployment"
 	ConfigFeatures    = "config-features"
 	ConfigCertManager = "config-certmanager"
+	ConfigGateway     = "config-ebb-gateway"
 )
 
 // ErrUnknownConfigMap is returned by Update for a name that holds no settings.
@@ -41,7 +43,7 @@ var ErrUnknownConfigMap = errors.New("no settings are read from this ConfigMap")
 func Names() []string {
 	return []string{
 		ConfigAutoscaler, ConfigCertManager, ConfigDefaults, ConfigDeployment, ConfigDomain,
-		ConfigFeatures, ConfigGC, ConfigNetwork,
+		ConfigGateway, ConfigFeatures, ConfigGC, ConfigNetwork,
 	}
 }
 
@@ -85,6 +87,8 @@ func (s *Settings) parse(configMap string, data map[string]string) error {
 		return finish(p, &s.Deployment, parseDeployment(p))
 	case ConfigCertManager:
 		return finish(p, &s.CertManager, parseCertManager(p))
+	case ConfigGateway:
+		return finish(p, &s.Gateway, parseGateway(p))
 	case ConfigFeatures:
 		return finish(p, &s.Features, parseFeatures(p))
 	}

@@ -31,6 +31,8 @@ func TestBadValuesKeepTheLastGood(t *testing.T) {
 		{"config-network", "http-protocol", "off", "not one of"},
 		{"config-domain", "Exa_mple", "", "not a domain"},
 		{"config-domain", "example.com", "selectr: {}", "selector"},
+		{"config-ebb-gateway", "request-headers-timeout", "0s", "outside"},
+		{"config-ebb-gateway", "max-request-headers-kb", "513", "outside"},
 		{"config-gc", "max-non-active-revisions", "1", "below min-non-active-revisions"},
 		{"config-deployment", "progress-deadline", "1500ms", "whole seconds"},
 		{"config-features", "kubernetes.podspec-affinity", "maybe", "not one of"},

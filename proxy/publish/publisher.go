@@ -24,6 +24,7 @@ import (
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/translate"
 	"ebb.dev/ebb/proxy/xds"
 )
 
@@ -198,6 +199,9 @@ func (p *Publisher) Start(ctx context.Context) error {
 	for p.queue.Len() > 0 {
 		p.next()
 	}
+	if err := p.publishListeners(); err != nil { // with the settings as they are by now
+		return err
+	}
 	p.mu.Lock()
 	p.opened = true
 	p.mu.Unlock()
@@ -227,6 +231,9 @@ func (p *Publisher) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+			if err := p.publishListeners(); err != nil {
+				p.opts.Logger.Error("listeners are not published; the last good ones go on", "error", err)
+			}
 			p.requeueAll()
 		case now := <-idle.C:
 			p.takeBackIdle(now)
@@ -276,9 +283,12 @@ func (p *Publisher) podChanged(o client.Object) {
 	}
 }
 
+// publishListeners gives every gateway its listeners, with the limits of the settings.
 func (p *Publisher) publishListeners() error {
 	set := make([]*xds.Resource, 0, len(p.opts.Listeners))
+	limits := translate.Limits(p.opts.Settings.Load())
 	for _, l := range p.opts.Listeners {
+		l.Limits = limits
 		m, err := envoy.Listener(l)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Name, err)

@@ -174,17 +174,23 @@ func (b *bench) watchReady(ctx context.Context, namespace string) (<-chan made, 
 func (b *bench) cpu() map[string]time.Duration {
 	used := map[string]time.Duration{}
 	for part, pid := range b.running.Parts {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue
-		}
-		// The fields after the name in brackets; 12 and 13 are user and system time in hundredths.
-		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest)
-		for _, f := range fields[11:13] {
-			n, _ := strconv.Atoi(f)
-			used[part] += time.Duration(n) * 10 * time.Millisecond
-		}
+		used[part] = cpuOf(pid)
+	}
+	return used
+}
+
+// cpuOf is the processor time that a process has used; 0 if it is gone.
+func cpuOf(pid int) (used time.Duration) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The fields after the name in brackets; 12 and 13 are user and system time in hundredths.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	for _, f := range fields[11:13] {
+		n, _ := strconv.Atoi(f)
+		used += time.Duration(n) * 10 * time.Millisecond
 	}
 	return used
 }

@@ -53,27 +53,31 @@ func (b *bench) warm(ctx context.Context) error {
 		return fmt.Errorf("service warm has %d pods, not 1", len(pods.Items))
 	}
 	port := pods.Items[0].Annotations["ebb.dev/port"]
-	bare, stop, err := startBare(ctx, port)
+	bare, pid, stop, err := startBare(ctx, port)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	paths := []struct{ name, address string }{
-		{"no proxy", "127.0.0.1:" + port}, {"bare Envoy", bare}, {"gateway", b.running.Gateway},
+	paths := []struct {
+		name, address string
+		pid           int // of the proxy
+	}{
+		{"no proxy", "127.0.0.1:" + port, 0}, {"bare Envoy", bare, pid}, {"gateway", b.running.Gateway, b.running.Parts["gateway"]},
 	}
 	const rounds = 7
 	latencies := make([][]float64, len(paths))
 	throughputs := make([][]float64, len(paths))
-	var overLatency, overThroughput []float64
+	var overLatency, overThroughput, overCPU []float64
 	for round := range rounds + 1 {
 		p50 := make([]float64, len(paths))
 		rate := make([]float64, len(paths))
+		cpu := make([]float64, len(paths)) // of the proxy, for one request
 		for i, p := range paths {
 			samples, err := load(ctx, p.address, 1, 2000, 0)
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
-			began := time.Now()
+			began, used := time.Now(), cpuOf(p.pid)
 			many, err := load(ctx, p.address, 50, 0, 2*time.Second)
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
@@ -85,10 +89,12 @@ func (b *bench) warm(ctx context.Context) error {
 			p50[i] = median(samples)
 			rate[i] = float64(len(many)) / time.Since(began).Seconds()
 			throughputs[i] = append(throughputs[i], rate[i])
+			cpu[i] = float64(cpuOf(p.pid)-used) / float64(len(many))
 		}
 		if round > 0 {
 			overLatency = append(overLatency, p50[2]/p50[1])
 			overThroughput = append(overThroughput, rate[2]/rate[1])
+			overCPU = append(overCPU, cpu[2]/cpu[1])
 		}
 	}
 	for i, p := range paths {
@@ -99,6 +105,7 @@ func (b *bench) warm(ctx context.Context) error {
 		b.add("warm, 50 connections, "+p.name, "requests/s", throughputs[i]...)
 	}
 	b.add("warm throughput, gateway over bare Envoy, by round", "x", overThroughput...)
+	b.add("warm processor time of a request, gateway over bare Envoy", "x", overCPU...)
 	return nil
 }
 
@@ -150,41 +157,41 @@ func load(ctx context.Context, address string, connections, each int, during tim
 	return all, nil
 }
 
-func startBare(ctx context.Context, app string) (string, func(), error) {
+func startBare(ctx context.Context, app string) (address string, pid int, stop func(), err error) {
 	envoy, err := exec.CommandContext(ctx, "bin/ebb", "envoy").Output()
 	if err != nil {
-		return "", nil, fmt.Errorf("ebb envoy: %w", err)
+		return "", 0, nil, fmt.Errorf("ebb envoy: %w", err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
-	address := listener.Addr().(*net.TCPAddr)
+	at := listener.Addr().(*net.TCPAddr)
 	listener.Close()
 	folder, err := os.MkdirTemp("", "ebb-bare-")
 	if err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
 	file := filepath.Join(folder, "envoy.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, bareEnvoy, address.Port, app), 0o600); err != nil {
-		return "", nil, err
+	if err := os.WriteFile(file, fmt.Appendf(nil, bareEnvoy, at.Port, app), 0o600); err != nil {
+		return "", 0, nil, err
 	}
 	cmd := exec.CommandContext(ctx, strings.TrimSpace(string(envoy)), "--config-path", file, "--use-dynamic-base-id", "--log-level", "error", "--concurrency", "2")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
-	stop := func() {
+	stop = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		os.RemoveAll(folder)
 	}
 	err = until(ctx, "the bare Envoy listens", func() (bool, error) {
-		c, err := net.Dial("tcp", address.String())
+		c, err := net.Dial("tcp", at.String())
 		if err == nil {
 			c.Close()
 		}
 		return err == nil, err
 	})
-	return address.String(), stop, err
+	return at.String(), cmd.Process.Pid, stop, err
 }
