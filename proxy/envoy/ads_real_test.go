@@ -107,6 +107,10 @@ func TestControlPlane(t *testing.T) {
 			t.Errorf("first request of s%d, with %d bytes: %d %q", i, size, a.status, a.body)
 		}
 	}
+	// A host in other letters loads a Route too.
+	if a := ask(t, c, "GET", "http://s2.test/", nil, "Host", "S2.Test:81"); a.status != 200 || a.body != "s2" {
+		t.Errorf("first request of s2, in large letters: %d %q", a.status, a.body)
+	}
 	for range 2 {
 		for i := range routes {
 			want := fmt.Sprint("s", i)

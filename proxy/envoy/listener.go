@@ -1,20 +1,16 @@
 package envoy
 
 import (
-	"errors"
 	"fmt"
 
-	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
-	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	commonmatchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
-	skipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/matcher/action/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"ebb.dev/ebb/proxy/ir"
 )
@@ -138,19 +134,22 @@ func scopedRoutes() *hcmv3.ScopedRoutes {
 	}
 }
 
-// httpFilters are the filters of every request, in order.
+// Filters of requests whose Route is not known, or not loaded yet.
+const (
+	lowerCaseFilter = "lower-case-host"
+	onDemandFilter  = "envoy.filters.http.on_demand"
+)
+
+// httpFilters are the filters of every request, in order. A loaded Route switches the first two off, see
+// [loadedFilters]: they are what costs most, and nothing is left for them to do.
 func httpFilters() ([]*hcmv3.HttpFilter, error) {
-	lower, err := lowerCaseHost()
-	if err != nil {
-		return nil, err
-	}
 	var filters []*hcmv3.HttpFilter
 	for _, f := range []struct {
 		name   string
 		config validated
 	}{
-		{"lower-case-host", lower},
-		{"envoy.filters.http.on_demand", &ondemandv3.OnDemand{}},
+		{lowerCaseFilter, lowerCaseHost()},
+		{onDemandFilter, &ondemandv3.OnDemand{}},
 		{"envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}},
 	} {
 		config, err := typed(f.config)
@@ -165,54 +164,30 @@ func httpFilters() ([]*hcmv3.HttpFilter, error) {
 	return filters, nil
 }
 
-// lowerCaseHost is a filter that is skipped unless the host has an upper-case
-// letter: scope keys are exact strings, host names are not.
-func lowerCaseHost() (*commonmatchingv3.ExtensionWithMatcher, error) {
-	const script = `function envoy_on_request(handle)
-  local headers = handle:headers()
-  headers:replace(":authority", string.lower(headers:get(":authority")))
-  handle:clearRouteCache()
-end
-`
-	lua, err := extension("envoy.filters.http.lua", &luav3.Lua{
-		DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}},
-	})
+// loadedFilters switches off, for the requests of a loaded Route, what finds and loads one:
+// a host in other letters does not find it in the first place.
+func loadedFilters() (map[string]*anypb.Any, error) {
+	off, err := typed(&routev3.FilterConfig{Disabled: true})
 	if err != nil {
 		return nil, err
 	}
-	host, errHost := typed(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: ":authority"})
-	skip, errSkip := typed(&skipv3.SkipFilter{})
-	if err := errors.Join(errHost, errSkip); err != nil {
-		return nil, err
+	return map[string]*anypb.Any{lowerCaseFilter: off, onDemandFilter: off}, nil
+}
+
+// lowerCaseHost looks a Route up again by the host in small letters: scope keys are exact
+// strings, host names are not.
+func lowerCaseHost() *luav3.Lua {
+	const script = `function envoy_on_request(handle)
+  local headers = handle:headers()
+  local host = headers:get(":authority")
+  local lower = string.lower(host)
+  if lower ~= host then
+    headers:replace(":authority", lower)
+    handle:clearRouteCache()
+  end
+end
+`
+	return &luav3.Lua{
+		DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}},
 	}
-	hasUpper := &xdsmatcherv3.Matcher_MatcherList_Predicate{
-		MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
-			SinglePredicate: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
-				Input: &xdscorev3.TypedExtensionConfig{Name: "host", TypedConfig: host},
-				Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{
-					ValueMatch: &xdsmatcherv3.StringMatcher{
-						MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
-							EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}},
-							Regex:      ".*[A-Z].*",
-						}},
-					},
-				},
-			},
-		},
-	}
-	return &commonmatchingv3.ExtensionWithMatcher{
-		ExtensionConfig: lua,
-		XdsMatcher: &xdsmatcherv3.Matcher{
-			MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{
-				Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{
-					Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{
-						MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: hasUpper},
-					},
-					OnMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{
-						Action: &xdscorev3.TypedExtensionConfig{Name: "skip", TypedConfig: skip},
-					}},
-				}},
-			}},
-		},
-	}, nil
 }

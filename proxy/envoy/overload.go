@@ -43,6 +43,9 @@ type OverloadLimits struct {
 // overloadManager keeps a gateway within its limits: it sheds load, worst first, rather
 // than be ended by the system with every request it has.
 func overloadManager(l OverloadLimits) (*overloadv3.OverloadManager, error) {
+	if l == (OverloadLimits{}) {
+		return nil, nil
+	}
 	m := &overloadv3.OverloadManager{RefreshInterval: span(overloadRefresh)}
 	if l.Connections > 0 {
 		monitor, err := typed(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: int64(l.Connections)})

@@ -26,9 +26,14 @@ func RouteConfiguration(r ir.Route) (*routev3.RouteConfiguration, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", who(r.Owner, r.Name), err)
 	}
+	filters, err := loadedFilters()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", who(r.Owner, r.Name), err)
+	}
 	config := &routev3.RouteConfiguration{
-		Name:         r.Name,
-		VirtualHosts: make([]*routev3.VirtualHost, 0, len(r.Hosts)),
+		Name:                 r.Name,
+		TypedPerFilterConfig: filters,
+		VirtualHosts:         make([]*routev3.VirtualHost, 0, len(r.Hosts)),
 		// The host goes on to the pod with the port it was called with.
 		IgnorePortInHostMatching: true,
 	}
