@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -179,18 +180,20 @@ func (b *bench) cpu() map[string]time.Duration {
 	return used
 }
 
-// cpuOf is the processor time that a process has used; 0 if it is gone.
+// cpuOf is the processor time that the threads of a process have used; 0 if it is gone.
 func cpuOf(pid int) (used time.Duration) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
 		return 0
 	}
-	// The fields after the name in brackets; 12 and 13 are user and system time in hundredths.
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	for _, f := range fields[11:13] {
-		n, _ := strconv.Atoi(f)
-		used += time.Duration(n) * 10 * time.Millisecond
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		nanoseconds, _, _ := strings.Cut(string(text), " ")
+		n, _ := strconv.ParseInt(nanoseconds, 10, 64)
+		used += time.Duration(n)
 	}
 	return used
 }

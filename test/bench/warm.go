@@ -64,7 +64,8 @@ func (b *bench) warm(ctx context.Context) error {
 	}{
 		{"no proxy", "127.0.0.1:" + port, 0}, {"bare Envoy", bare, pid}, {"gateway", b.running.Gateway, b.running.Parts["gateway"]},
 	}
-	const rounds = 7
+	// Many short ones: what else the machine does is then the same for all paths of a round.
+	const rounds, requests, during = 40, 400, 400 * time.Millisecond
 	latencies := make([][]float64, len(paths))
 	throughputs := make([][]float64, len(paths))
 	var overLatency, overThroughput, overCPU []float64
@@ -73,12 +74,12 @@ func (b *bench) warm(ctx context.Context) error {
 		rate := make([]float64, len(paths))
 		cpu := make([]float64, len(paths)) // of the proxy, for one request
 		for i, p := range paths {
-			samples, err := load(ctx, p.address, 1, 2000, 0)
+			samples, err := load(ctx, p.address, 1, requests, 0)
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			began, used := time.Now(), cpuOf(p.pid)
-			many, err := load(ctx, p.address, 50, 0, 2*time.Second)
+			many, err := load(ctx, p.address, 50, 0, during)
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
