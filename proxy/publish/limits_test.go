@@ -7,10 +7,13 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/client-go/rest"
 
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/translate"
+	"ebb.dev/ebb/proxy/xds"
 )
 
 // TestLimitsOfSettings: config-ebb-gateway reaches every listener.
@@ -41,6 +44,26 @@ func TestLimitsOfSettings(t *testing.T) {
 			t.Errorf("%s: %d KiB, %d headers, %d streams", l.Name, kb, n, streams)
 		}
 	}
+}
+
+// testLimits: changed settings reach gateways that are connected.
+func testLimits(t *testing.T, config *rest.Config) {
+	w := newWorld(t, config, 0)
+	g := connect(t, w.publisher.Server())
+	streams := func(name string) uint32 {
+		var l listenerv3.Listener
+		if err := proto.Unmarshal(g.resource(xds.ListenerType, name), &l); err != nil || len(l.GetFilterChains()) == 0 {
+			return 0
+		}
+		return manager(t, &l).GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue()
+	}
+	g.wait("listeners", func() bool {
+		return streams("external") > 0 && streams("external-https") > 0 && streams("internal") > 0
+	})
+	w.must(w.settings.Update(settings.ConfigGateway, map[string]string{"max-concurrent-streams": "11"}))
+	g.wait("the new limit", func() bool {
+		return streams("external") == 11 && streams("external-https") == 11 && streams("internal") == 11
+	})
 }
 
 func manager(t *testing.T, l *listenerv3.Listener) *hcmv3.HttpConnectionManager {

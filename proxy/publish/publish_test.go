@@ -41,6 +41,7 @@ type world struct {
 	t *testing.T
 	client.Client
 	publisher *publish.Publisher
+	settings  *settings.Store
 	namespace string
 	live      *held
 
@@ -70,11 +71,11 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, Client: c, namespace: namespace.Name, live: &held{Reader: c}, tracked: map[string]bool{}}
+	w := &world{t: t, Client: c, settings: settings.NewStore(), namespace: namespace.Name, live: &held{Reader: c}, tracked: map[string]bool{}}
 	w.publisher, err = publish.New(publish.Options{
 		Cache:      objects,
 		Live:       w.live,
-		Settings:   settings.NewStore(),
+		Settings:   w.settings,
 		Listeners:  translate.Listeners(netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:8443"), netip.MustParseAddrPort("127.0.0.1:8081")),
 		Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("10.9.9.9:8012")}},
 		Track: func(cluster string, on bool) {
@@ -232,6 +233,7 @@ func TestOnKubernetes(t *testing.T) {
 		{"OneHostIsForTheOlderRoute", testOneHostIsForTheOlderRoute},
 		{"DomainMapping", testDomainMapping},
 		{"Certificates", testCertificates},
+		{"Limits", testLimits},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, config) })
 	}

@@ -165,6 +165,7 @@ func (p *Publisher) Start(ctx context.Context) error {
 	go p.events.run(ctx)
 	go p.mappingEvents.run(ctx)
 
+	changed := p.opts.Settings.Subscribe() // before they are read, so that no change is missed
 	if err := errors.Join(p.publishHolds(), p.publishListeners()); err != nil {
 		return err
 	}
@@ -199,16 +200,13 @@ func (p *Publisher) Start(ctx context.Context) error {
 	for p.queue.Len() > 0 {
 		p.next()
 	}
-	if err := p.publishListeners(); err != nil { // with the settings as they are by now
-		return err
-	}
 	p.mu.Lock()
 	p.opened = true
 	p.mu.Unlock()
 	p.server.Open()
 	p.opts.Logger.Info("configuration is complete", "routes", len(p.routes), "mappings", len(p.mappings), "revisions", len(p.revisions))
 
-	go p.follow(ctx)
+	go p.follow(ctx, changed)
 	go func() { <-ctx.Done(); p.queue.ShutDown() }()
 	for p.next() {
 	}
@@ -216,8 +214,7 @@ func (p *Publisher) Start(ctx context.Context) error {
 }
 
 // follow reacts to time and settings.
-func (p *Publisher) follow(ctx context.Context) {
-	changed := p.opts.Settings.Subscribe()
+func (p *Publisher) follow(ctx context.Context, changed <-chan struct{}) {
 	every := p.opts.IdleAfter / 4
 	if every <= 0 {
 		every = time.Hour
