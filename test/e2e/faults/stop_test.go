@@ -2,9 +2,12 @@ package faults
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -29,6 +32,7 @@ func TestStopFinishesRequests(t *testing.T) {
 		err  error
 	}
 	results := make(chan result, 2)
+	begin := strings.Repeat("begun ", 20_000) // more than a server keeps before it begins to answer
 	var bodies []*io.PipeWriter
 	for _, name := range []string{"direct", "behind"} {
 		body, writer := io.Pipe()
@@ -42,14 +46,14 @@ func TestStopFinishesRequests(t *testing.T) {
 				close(begun)
 				rest, errRest := io.ReadAll(response.Body)
 				_ = response.Body.Close()
-				if got := string(first) + string(rest); err == nil && errRest == nil && got != "begun ended" {
-					err = errors.New("answered " + got)
+				if got := string(first) + string(rest); err == nil && errRest == nil && got != begin+"ended" {
+					err = fmt.Errorf("answered %d bytes, want %d", len(got), len(begin+"ended"))
 				}
 				err = errors.Join(err, errRest)
 			}
 			results <- result{name, err}
 		}()
-		if _, err := writer.Write([]byte("begun ")); err != nil {
+		if _, err := writer.Write([]byte(begin)); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -82,5 +86,8 @@ func TestStopFinishesRequests(t *testing.T) {
 	}
 	if err := <-down; err != nil {
 		t.Error(err)
+	}
+	if err := p.Up(t.Context(), "--envoy", os.Getenv("ENVOY")); err != nil { // it has to clean up
+		t.Fatal(err)
 	}
 }
