@@ -46,13 +46,14 @@ type Window struct {
 	grain time.Duration
 	since time.Time // what the averages reach back to at most
 	busy  time.Time
-	head  int64     // number of the newest bucket: Unix time / grain
+	epoch time.Time // from which time is counted: by the monotonic clock, so that a wall clock that is set changes nothing
+	head  int64     // number of the newest bucket: time since the epoch / grain
 	total []float64 // ring: total[b mod len] = integral up to the end of bucket b
 }
 
 // New returns an empty Window whose history begins at since.
 func New(shape Shape, since time.Time) *Window {
-	w := &Window{since: since}
+	w := &Window{since: since, epoch: since}
 	w.setShape(shape)
 	return w
 }
@@ -75,7 +76,7 @@ func (w *Window) Reshape(shape Shape) {
 	n := int64(len(old.total))
 	for b := old.head - n + 2; b <= old.head; b++ {
 		if v := old.at(b) - old.at(b-1); v > 0 {
-			from := time.Unix(0, b*int64(old.grain))
+			from := old.begin(b)
 			w.Add(from, from.Add(old.grain), v)
 		}
 	}
@@ -90,7 +91,7 @@ func (w *Window) Since() time.Time { return w.since }
 
 // Restart forgets everything; the history begins at since.
 func (w *Window) Restart(since time.Time) {
-	*w = Window{shape: w.shape, grain: w.grain, since: since}
+	*w = Window{shape: w.shape, grain: w.grain, since: since, epoch: since}
 }
 
 // Touch notes that there is load at t, without any amount.
@@ -123,13 +124,13 @@ func (w *Window) Add(from, to time.Time, integral float64) {
 	for b := max(first, oldest); b <= w.head; b++ {
 		part := 1.0
 		if b < last && span > 0 {
-			part = float64((b+1)*int64(w.grain)-from.UnixNano()) / float64(span)
+			part = float64((b+1)*int64(w.grain)-w.count(from)) / float64(span)
 		}
 		w.total[w.slot(b)] += integral * part
 	}
 	if first < oldest && span > 0 {
 		// The clipped part is before the window: count it as before.
-		part := float64(oldest*int64(w.grain)-from.UnixNano()) / float64(span)
+		part := float64(oldest*int64(w.grain)-w.count(from)) / float64(span)
 		w.total[w.slot(oldest-1)] += integral * part
 	}
 }
@@ -163,7 +164,7 @@ func (w *Window) NextChange(now time.Time) time.Time {
 	if w.total == nil {
 		return time.Time{}
 	}
-	return time.Unix(0, (w.bucket(now)+1)*int64(w.grain))
+	return w.begin(w.bucket(now) + 1)
 }
 
 // span is the part of size that the history covers.
@@ -185,7 +186,7 @@ func (w *Window) exponential(now time.Time, size time.Duration) float64 {
 	start := now.Add(-span)
 	sum, young, age := 0.0, 1.0, 0.0
 	for b := w.head; ; b-- {
-		from := time.Unix(0, b*int64(w.grain))
+		from := w.begin(b)
 		mass := w.at(b) - w.upTo(from)
 		if from.Before(start) {
 			mass = w.at(b) - w.upTo(start)
@@ -207,11 +208,11 @@ func (w *Window) exponential(now time.Time, size time.Duration) float64 {
 func (w *Window) upTo(t time.Time) float64 {
 	b := w.bucket(t)
 	from, to := b*int64(w.grain), (b+1)*int64(w.grain)
-	if s := w.since.UnixNano(); s > from && s < to {
+	if s := w.count(w.since); s > from && s < to {
 		from = s // the history begins in this bucket
 	}
 	before := w.at(b - 1)
-	in := max(float64(t.UnixNano()-from)/float64(to-from), 0)
+	in := max(float64(w.count(t)-from)/float64(to-from), 0)
 	return before + in*(w.at(b)-before)
 }
 
@@ -221,8 +222,14 @@ func (w *Window) at(b int64) float64 {
 	return w.total[w.slot(min(max(b, oldest), w.head))]
 }
 
+// count is the time since the epoch in nanoseconds.
+func (w *Window) count(t time.Time) int64 { return int64(t.Sub(w.epoch)) }
+
+// begin is when bucket b begins.
+func (w *Window) begin(b int64) time.Time { return w.epoch.Add(time.Duration(b) * w.grain) }
+
 func (w *Window) bucket(t time.Time) int64 {
-	n, g := t.UnixNano(), int64(w.grain)
+	n, g := w.count(t), int64(w.grain)
 	b := n / g
 	if n%g < 0 {
 		b--

@@ -58,7 +58,7 @@ func TestLinearAgainstExactIntegral(t *testing.T) {
 				span := min(size, max(now.Sub(t0), minSpan))
 				all := exact(ps, now)
 				start := now.Add(-span)
-				lowEdge := time.Unix(0, w.bucket(start)*int64(w.grain))
+				lowEdge := w.begin(w.bucket(start))
 				least := all - exact(ps, lowEdge.Add(w.grain))
 				most := all - exact(ps, lowEdge)
 				if v := avg * span.Seconds(); v < least-1e-6 || v > most+1e-6 {
