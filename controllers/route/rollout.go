@@ -69,8 +69,8 @@ func (r rollout) at(now time.Time, duration time.Duration, healthy bool) (rollou
 		return r, time.Time{}
 	}
 	size, interval := r.steps(duration)
-	if r.Paused {
-		// The time of the pause does not count: as if the last step had been taken now.
+	if r.Paused || now.Before(r.Since) {
+		// The time of a pause does not count: as if the last step had been taken now. So too after a clock that was set back.
 		taken := (r.Share - r.Begin + size - 1) / size
 		r.Since, r.Paused = now.Add(-time.Duration(taken)*interval), false
 	}
