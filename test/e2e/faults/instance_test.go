@@ -18,7 +18,7 @@ import (
 	"ebb.dev/ebb/test/e2e/platform"
 )
 
-var shared platform.Shared
+var shared = platform.Shared{Wired: true}
 
 func TestMain(m *testing.M) { shared.Main(m) }
 

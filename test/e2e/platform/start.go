@@ -41,8 +41,10 @@ type Platform struct {
 	Config *rest.Config
 	Data   string // its folder
 	Ebb    string // path of the ebb program; the others are beside it
+	Wires  *Wires // nil when it has none
 
 	dir    datadir.Dir
+	env    []string // of `ebb up`, beside this process's
 	images images
 
 	mu  sync.Mutex
@@ -69,7 +71,9 @@ const (
 // Start starts a platform with free ports and a folder of its own and returns when it is
 // ready. Without programs or an Envoy the error is ErrNotBuilt or envoytest.ErrNotFound.
 // The caller calls Close.
-func Start(ctx context.Context) (*Platform, error) {
+func Start(ctx context.Context) (*Platform, error) { return begin(ctx, false) }
+
+func begin(ctx context.Context, wired bool) (*Platform, error) {
 	sweep()
 	ebb := filepath.Join(Root(), "bin", "ebb")
 	if path := os.Getenv("EBB"); path != "" {
@@ -94,7 +98,13 @@ func Start(ctx context.Context) (*Platform, error) {
 		return nil, err
 	}
 	p := &Platform{Data: data, Ebb: ebb, dir: dir}
-	if err := p.start(ctx, envoy); err != nil {
+	if wired {
+		envoy, err = p.wire(envoy)
+	}
+	if err == nil {
+		err = p.start(ctx, envoy)
+	}
+	if err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -102,7 +112,15 @@ func Start(ctx context.Context) (*Platform, error) {
 }
 
 func (p *Platform) start(ctx context.Context, envoy string) error {
-	if err := p.Up(ctx, "--envoy", envoy); err != nil {
+	up := make(chan error, 1)
+	if p.Wires != nil {
+		waiting, cancel := context.WithTimeout(ctx, startDeadline)
+		defer cancel()
+		go func() { up <- p.Wires.await(waiting, p) }()
+	} else {
+		up <- nil
+	}
+	if err := errors.Join(p.Up(ctx, "--envoy", envoy), <-up); err != nil {
 		return err
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", p.dir.Kubeconfig())
@@ -110,6 +128,9 @@ func (p *Platform) start(ctx context.Context, envoy string) error {
 		return err
 	}
 	config.QPS = -1
+	if p.Wires != nil {
+		config.Host = "https://" + p.Wires.apiServer
+	}
 	config.WarningHandler = rest.NoWarnings{}
 	log.SetLogger(logr.Discard()) // of the clients
 	scheme := kruntime.NewScheme()
@@ -169,7 +190,7 @@ func (p *Platform) Up(ctx context.Context, args ...string) error {
 func (p *Platform) spawn(args []string) (*process, error) {
 	run := &process{cmd: exec.Command(p.Ebb, args...), output: &tail{}, gone: make(chan struct{})}
 	run.cmd.Stdout, run.cmd.Stderr = run.output, run.output
-	run.cmd.Env = append(os.Environ(), "KUBECONFIG=")
+	run.cmd.Env = append(append(os.Environ(), "KUBECONFIG="), p.env...)
 	run.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error)
 	go func() {
@@ -208,6 +229,12 @@ func (p *Platform) Down(signal syscall.Signal) (string, error) {
 func (p *Platform) Close() {
 	if _, err := p.Down(syscall.SIGTERM); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+	}
+	if p.Wires != nil {
+		p.Wires.close()
+	}
+	for _, name := range []string{"kube", "envoy"} {
+		_ = os.Remove(p.wired(name))
 	}
 	remove(p.Data)
 }
@@ -255,6 +282,8 @@ func Root() string {
 
 // Shared is the platform of a test binary: started by the first test that asks.
 type Shared struct {
+	Wired bool // start it with wires
+
 	once sync.Once
 	p    *Platform
 	err  error
@@ -298,7 +327,7 @@ func (s *Shared) Platform(t testing.TB) *Platform {
 	if testing.Short() {
 		t.Skip("needs a whole platform; left out under -short")
 	}
-	s.once.Do(func() { s.p, s.err = Start(context.Background()) })
+	s.once.Do(func() { s.p, s.err = begin(context.Background(), s.Wired) })
 	switch {
 	case errors.Is(s.err, ErrNotBuilt), errors.Is(s.err, envoytest.ErrNotFound):
 		t.Skip(s.err)
