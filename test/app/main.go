@@ -35,15 +35,19 @@ func main() {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+	listener, err := listen(":" + cmp.Or(os.Getenv("PORT"), "8080"))
+	if err != nil {
+		log.Fatal(err)
+	}
 	server := &http.Server{
-		Addr: ":" + cmp.Or(os.Getenv("PORT"), "8080"), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second,
-		Handler: a.counted(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Protocols: protocols, ReadHeaderTimeout: 10 * time.Second,
+		Handler: listener.told(a.counted(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 				rpc.ServeHTTP(w, r)
 				return
 			}
 			mux.ServeHTTP(w, r)
-		})),
+		}))),
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -53,8 +57,8 @@ func main() {
 		<-ctx.Done()
 		_ = server.Shutdown(context.Background())
 	}()
-	log.Printf("%s listens on %s", a.revision, server.Addr)
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	log.Printf("%s listens on %s", a.revision, listener.address)
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
 	<-done

@@ -34,9 +34,13 @@ func (w *world) two(t *testing.T, name string) *v1.Service {
 // split gives a percentage of the traffic to the first revision and the rest to the second.
 func (w *world) split(t *testing.T, name string, first int) {
 	t.Helper()
-	w.mergePatch(t, &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.In, Name: name}}, fmt.Sprintf(
+	w.mergePatch(t, &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: w.In, Name: name}}, splitPatch(name, first))
+}
+
+func splitPatch(name string, first int) string {
+	return fmt.Sprintf(
 		`{"spec":{"traffic":[{"revisionName":"%[1]s-00001","latestRevision":false,"percent":%[2]d},{"revisionName":"%[1]s-00002","latestRevision":false,"percent":%[3]d}]}}`,
-		name, first, 100-first))
+		name, first, 100-first)
 }
 
 func TestSplitsUnderLoad(t *testing.T) {
