@@ -16,6 +16,7 @@ type connections struct {
 	closed bool
 	until  time.Time // connections are reset, or nothing listens, until then
 	reset  bool
+	over   chan struct{} // closed when what is refused is to be taken again
 	open   map[*net.TCPConn]struct{}
 }
 
@@ -35,7 +36,7 @@ func (l *connections) Accept() (net.Conn, error) {
 		l.mu.Unlock()
 		c, err := inner.Accept()
 		l.mu.Lock()
-		left, refused, closed := time.Until(l.until), l.refused(), l.closed
+		left, refused, over, closed := time.Until(l.until), l.refused(), l.over, l.closed
 		if err == nil && (left <= 0 || refused) {
 			tcp := c.(*net.TCPConn)
 			l.open[tcp] = struct{}{}
@@ -49,7 +50,10 @@ func (l *connections) Accept() (net.Conn, error) {
 		case closed || !refused:
 			return nil, err
 		default:
-			time.Sleep(left)
+			select {
+			case <-time.After(left):
+			case <-over:
+			}
 			if err := l.again(); err != nil {
 				return nil, err
 			}
@@ -71,12 +75,31 @@ func (l *connections) again() error {
 	return nil
 }
 
-// refuse listens no more for a while; every answer ends its connection.
+// refuse listens no more for a while, or until restore; every answer ends its connection.
 func (l *connections) refuse(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until, l.reset = time.Now().Add(d), false
+	if l.refused() {
+		return
+	}
+	l.until, l.reset, l.over = time.Now().Add(d), false, make(chan struct{})
 	_ = l.inner.Close()
+}
+
+// restore ends what refuse or resetAll began.
+func (l *connections) restore() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.reset:
+		l.until = time.Time{}
+	case l.refused():
+		select {
+		case <-l.over:
+		default:
+			close(l.over)
+		}
+	}
 }
 
 // resetAll resets every connection, and the new ones for a while.

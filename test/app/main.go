@@ -51,6 +51,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	well := make(chan os.Signal, 1)
+	signal.Notify(well, syscall.SIGUSR1)
+	go func() {
+		for range well {
+			listener.restore()
+		}
+	}()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -65,34 +64,6 @@ func TestSplitsUnderLoad(t *testing.T) {
 			}
 		}
 	}
-	load.stopClean(t)
-}
-
-// The control plane is killed under load: nothing fails, gateways are sent nothing that they have, and a change made at once takes effect.
-func TestControllerKilled(t *testing.T) {
-	w := newWorld(t)
-	w.two(t, "web")
-	w.split(t, "web", 100)
-	w.AwaitReady("web")
-	load := w.rate(t, "web", "/", 500)
-	w.await(t, load, 500)
-	pid := w.Kill(t, "controller", syscall.SIGKILL)
-	killed := time.Now()
-	w.split(t, "web", 0) // again and again, until admission answers
-	written := time.Now()
-	until(t, "all traffic goes to the second revision", func() error {
-		body, err := w.get(t.Context(), "web", "/")
-		if err != nil {
-			return err
-		}
-		if !strings.HasPrefix(body, "web-00002 ") {
-			return fmt.Errorf("answered by %q", body)
-		}
-		return nil
-	})
-	t.Logf("kill to the change accepted %v, from there to traffic %v", written.Sub(killed).Round(time.Millisecond), time.Since(written).Round(time.Millisecond))
-	w.AwaitPart(t, "controller", pid)
-	w.AwaitReady("web")
 	load.stopClean(t)
 }
 

@@ -1,14 +1,12 @@
 package faults
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,66 +14,6 @@ import (
 
 	"ebb.dev/ebb/test/e2e/platform"
 )
-
-// Each process of the platform is killed once with traffic flowing.
-func TestKilled(t *testing.T) {
-	w := newWorld(t)
-	w.Deploy("warm", quick("min-scale", "2"))
-	w.pods("warm", 2, 2)
-	w.Deploy("zero", quick())
-	for _, part := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "controller", "activator", "node", "registry"} {
-		t.Run(part, func(t *testing.T) {
-			w.AwaitZero("zero")
-			before := names(w.pods("warm", 2, 2))
-			load := w.rate(t, "warm", "/", 200)
-			w.await(t, load, 200)
-			killed := time.Now()
-			pid := w.Kill(t, part, syscall.SIGKILL)
-			during := w.fromZero(t)
-			w.AwaitPart(t, part, pid)
-			t.Logf("%s serves again after %v", part, time.Since(killed).Round(time.Millisecond))
-			if err := <-during; err != nil {
-				t.Logf("a call from zero right after the kill: %v", err)
-				if part == "activator" {
-					t.Error("it should have waited for the activator to be back")
-				}
-			} else {
-				t.Logf("a call from zero right after the kill was answered after %v", time.Since(killed).Round(time.Millisecond))
-			}
-			until(t, "calls from zero are answered", func() error {
-				_, err := w.get(t.Context(), "zero", "/")
-				return err
-			})
-			w.AwaitZero("zero")
-			began := time.Now()
-			if _, err := w.get(t.Context(), "zero", "/"); err != nil {
-				t.Errorf("from zero, after all is well again: %v", err)
-			}
-			t.Logf("from zero afterwards: %v", time.Since(began).Round(time.Millisecond))
-			w.await(t, load, 100)
-			load.stopClean(t)
-			for name := range before {
-				if !names(w.pods("warm", 2, 2))[name] {
-					t.Logf("pod %s was replaced", name)
-				}
-			}
-		})
-	}
-	t.Run("gateway", func(t *testing.T) {
-		load := w.rate(t, "warm", "/", 200)
-		w.await(t, load, 200)
-		w.restart("gateway")
-		w.await(t, load, 200)
-		lost := load.stop(t)
-		t.Logf("killed gateway: %d requests failed: it is the end of its own connections, and nothing listens until it is back", lost)
-		clean := w.rate(t, "warm", "/", 200)
-		w.await(t, clean, 200)
-		clean.stopClean(t)
-		if _, err := w.get(t.Context(), "zero", "/"); err != nil {
-			t.Errorf("from zero: %v", err)
-		}
-	})
-}
 
 // The node is killed while a namespace is deleted: it goes, and what its pods use is told again.
 func TestNamespaceDeletedWithoutTheNode(t *testing.T) {
@@ -104,18 +42,6 @@ func TestNamespaceDeletedWithoutTheNode(t *testing.T) {
 		}
 		return err
 	})
-}
-
-// fromZero begins one call of the service at zero, bounded by a minute.
-func (w *world) fromZero(t *testing.T) chan error {
-	done := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	go func() {
-		defer cancel()
-		_, err := w.get(ctx, "zero", "/")
-		done <- err
-	}()
-	return done
 }
 
 // `ebb up` itself is killed: nothing of it is left after the next start and a regular end.

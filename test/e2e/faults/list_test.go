@@ -25,20 +25,25 @@ type fault struct {
 	name string
 	// begin makes it; the function returned ends it and waits until what broke is whole again.
 	begin func(t *testing.T, s *ten) (end func())
+	on    string // the part or the service that it is about
 	lasts bool   // for as long as the flag says, before its end
-	posts string // service whose POSTs may fail: those that its pod had accepted; "*": any
-	part  string // of the platform that is started anew
+	posts bool   // POSTs to that service may fail: those that its pod had accepted
+	away  bool   // the kube-apiserver does not answer while it lasts
+	asks  bool   // begin asks the kube-apiserver
 }
+
+// everything is what a fault is about that spares no service.
+const everything = "everything"
 
 // may says whether a request may have failed by the fault. Of a gateway that is killed the own
 // connections end, of a pod that is killed the POSTs that it had accepted; nothing else.
 func (f fault) may(x steady.Failure) bool {
-	return f.part == "gateway" || x.Method == http.MethodPost && (f.posts == "*" || f.posts != "" && f.posts == x.Service)
+	return f.on == "gateway" || f.posts && x.Method == http.MethodPost && (f.on == everything || f.on == x.Service)
 }
 
 // killed is a part's end by SIGKILL.
 func killed(part string) fault {
-	return fault{name: part + " killed", part: part, begin: func(t *testing.T, s *ten) func() {
+	return fault{name: part + " killed", on: part, away: part == "etcd" || part == "kube-apiserver", begin: func(t *testing.T, s *ten) func() {
 		pid := s.Kill(t, part, syscall.SIGKILL)
 		return func() { s.AwaitPart(t, part, pid) }
 	}}
@@ -46,7 +51,7 @@ func killed(part string) fault {
 
 // stopped is a part that hangs: SIGSTOP, and SIGCONT at the end.
 func stopped(part string) fault {
-	return fault{name: part + " hangs", lasts: true, begin: func(t *testing.T, s *ten) func() {
+	return fault{name: part + " hangs", on: part, lasts: true, away: part == "kube-apiserver", begin: func(t *testing.T, s *ten) func() {
 		pid := s.Kill(t, part, syscall.SIGSTOP)
 		goOn := sync.OnceFunc(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
 		t.Cleanup(goOn)
@@ -55,8 +60,8 @@ func stopped(part string) fault {
 }
 
 // repeated does something again and again until the fault's end.
-func repeated(name string, pause time.Duration, do func(t *testing.T, s *ten), after func(t *testing.T, s *ten)) fault {
-	return fault{name: name, lasts: true, begin: func(t *testing.T, s *ten) func() {
+func repeated(name, on string, pause time.Duration, do func(t *testing.T, s *ten), after func(t *testing.T, s *ten)) fault {
+	return fault{name: name, on: on, lasts: true, away: on == "kube-apiserver", begin: func(t *testing.T, s *ten) func() {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 		done := make(chan struct{})
 		go func() {
@@ -78,10 +83,10 @@ func repeated(name string, pause time.Duration, do func(t *testing.T, s *ten), a
 }
 
 // inSlices lets a process run for a moment and stops it for longer, in turn.
-func inSlices(name string, which func(t *testing.T, s *ten) int) fault {
-	return fault{name: name, lasts: true, begin: func(t *testing.T, s *ten) func() {
+func inSlices(name, on string, which func(t *testing.T, s *ten) int) fault {
+	return fault{name: name, on: on, lasts: true, away: on == "etcd", asks: on != "etcd", begin: func(t *testing.T, s *ten) func() {
 		pid, stop := which(t, s), false
-		return repeated(name, 200*time.Millisecond, func(*testing.T, *ten) {
+		return repeated(name, on, 200*time.Millisecond, func(*testing.T, *ten) {
 			if stop = !stop; stop {
 				_ = syscall.Kill(pid, syscall.SIGSTOP)
 			} else {
@@ -91,8 +96,8 @@ func inSlices(name string, which func(t *testing.T, s *ten) int) fault {
 	}}
 }
 
-func slow(name string, of func(*platform.Wires) *wire.Wire, d time.Duration) fault {
-	return fault{name: name, lasts: true, begin: func(t *testing.T, s *ten) func() {
+func slow(name, on string, of func(*platform.Wires) *wire.Wire, d time.Duration) fault {
+	return fault{name: name, on: on, lasts: true, begin: func(t *testing.T, s *ten) func() {
 		of(s.Wires).Delay(d)
 		end := func() { of(s.Wires).Delay(0) }
 		t.Cleanup(end)
@@ -107,7 +112,7 @@ func ofParts() []fault {
 	return []fault{
 		killed("controller"),
 		killed("activator"),
-		{name: "the gateway's connection to the controller cut", begin: func(t *testing.T, s *ten) func() {
+		{name: "the gateway's connection to the controller cut", on: "control", begin: func(t *testing.T, s *ten) func() {
 			if n := s.Wires.Control.Cut(); n == 0 {
 				t.Error("the gateway has no connection to the controller")
 			}
@@ -115,10 +120,10 @@ func ofParts() []fault {
 		}},
 		stopped("kube-apiserver"),
 		killed("kube-apiserver"),
-		slow("etcd answers 200 ms late", func(w *platform.Wires) *wire.Wire { return w.Etcd }, 100*time.Millisecond),
-		inSlices("etcd runs only half of the time", func(_ *testing.T, s *ten) int { return s.Running().Parts["etcd"] }),
+		slow("etcd answers 200 ms late", "etcd", func(w *platform.Wires) *wire.Wire { return w.Etcd }, 100*time.Millisecond),
+		inSlices("etcd runs only half of the time", "etcd", func(_ *testing.T, s *ten) int { return s.Running().Parts["etcd"] }),
 		killed("etcd"),
-		repeated("all connections to the kube-apiserver cut every second", time.Second, func(_ *testing.T, s *ten) { s.Wires.API.Cut() }, nothing),
+		repeated("all connections to the kube-apiserver cut every second", "kube-apiserver", time.Second, func(_ *testing.T, s *ten) { s.Wires.API.Cut() }, nothing),
 		stopped("controller"),
 		stopped("activator"),
 		killed("node"),
@@ -130,22 +135,27 @@ func ofParts() []fault {
 
 // ofPods are the faults of pods.
 func ofPods() []fault {
+	deleted := func(ctx context.Context, s *ten, pod *corev1.Pod) error { return s.Delete(ctx, pod) }
+	byForce := func(ctx context.Context, s *ten, pod *corev1.Pod) error {
+		return s.Delete(ctx, pod, client.GracePeriodSeconds(0))
+	}
+	evicted := func(ctx context.Context, s *ten, pod *corev1.Pod) error {
+		return s.SubResource("eviction").Create(ctx, pod, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}})
+	}
 	return []fault{
-		{name: "the only pod killed", posts: "one", begin: killPod("one")},
-		{name: "one of three pods killed", posts: "three", begin: killPod("three")},
-		{name: "a pod deleted", begin: without("three", func(ctx context.Context, s *ten, pod *corev1.Pod) error { return s.Delete(ctx, pod) })},
-		{name: "the only pod deleted", begin: without("one", func(ctx context.Context, s *ten, pod *corev1.Pod) error { return s.Delete(ctx, pod) })},
-		{name: "a pod deleted by force", posts: "three", begin: without("three", byForce)},
-		{name: "the only pod deleted by force", posts: "one", begin: without("one", byForce)},
-		{name: "a pod evicted", begin: without("three", func(ctx context.Context, s *ten, pod *corev1.Pod) error {
-			return s.SubResource("eviction").Create(ctx, pod, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}})
-		})},
-		{name: "a pod hangs", begin: hang},
-		inSlices("a pod answers slowly", func(t *testing.T, s *ten) int { return s.Processes(t, s.pods("three", 3, 3)[2]).Program }),
-		{name: "a pod refuses connections", begin: told("three", "refuse")},
-		{name: "the only pod refuses connections", begin: told("one", "refuse")},
-		{name: "a pod resets connections", posts: "three", begin: told("three", "reset")},
-		{name: "all pods gone at once", posts: "*", begin: allGone},
+		{name: "the only pod killed", on: "one", asks: true, posts: true, begin: killPod("one")},
+		{name: "one of three pods killed", on: "three", asks: true, posts: true, begin: killPod("three")},
+		{name: "a pod deleted", on: "three", asks: true, begin: without("three", deleted)},
+		{name: "the only pod deleted", on: "one", asks: true, begin: without("one", deleted)},
+		{name: "a pod deleted by force", on: "three", asks: true, posts: true, begin: without("three", byForce)},
+		{name: "the only pod deleted by force", on: "one", asks: true, posts: true, begin: without("one", byForce)},
+		{name: "a pod evicted", on: "three", asks: true, begin: without("three", evicted)},
+		{name: "a pod hangs", on: "three", asks: true, begin: hang},
+		inSlices("a pod answers slowly", "three", func(t *testing.T, s *ten) int { return s.Processes(t, s.pods("three", 3, 3)[2]).Program }),
+		{name: "a pod refuses connections", on: "three", asks: true, lasts: true, begin: told("three", "refuse")},
+		{name: "the only pod refuses connections", on: "one", asks: true, lasts: true, begin: told("one", "refuse")},
+		{name: "a pod resets connections", on: "three", asks: true, lasts: true, posts: true, begin: told("three", "reset")},
+		{name: "all pods gone at once", on: everything, asks: true, posts: true, begin: allGone},
 	}
 }
 
@@ -205,10 +215,6 @@ func without(service string, remove func(context.Context, *ten, *corev1.Pod) err
 	}
 }
 
-func byForce(ctx context.Context, s *ten, pod *corev1.Pod) error {
-	return s.Delete(ctx, pod, client.GracePeriodSeconds(0))
-}
-
 // hang stops a pod's process until Kubernetes calls it unready, and longer.
 func hang(t *testing.T, s *ten) func() {
 	pod := s.pods("three", 3, 3)[1]
@@ -228,26 +234,34 @@ func hang(t *testing.T, s *ten) func() {
 	return func() { goOn(); s.pods("three", 3, 3) }
 }
 
-// told asks a pod to refuse or reset connections for a while.
+// told asks a pod to refuse or reset connections.
 func told(service, mode string) func(*testing.T, *ten) func() {
 	return func(t *testing.T, s *ten) func() {
 		pod := s.pods(service, 1, 3)[0]
-		url := s.PodURL(pod, fmt.Sprintf("/connections?mode=%s&ms=%d", mode, lasting.Milliseconds()))
-		response, err := http.Post(url, "", nil)
-		if err == nil {
-			response.Body.Close()
-		}
-		if err != nil || response.StatusCode != http.StatusOK {
-			t.Errorf("POST %s: %v", url, err)
-		}
-		return func() {
-			until(t, "the pod serves again", func() error {
-				response, err := http.Get(s.PodURL(pod, "/counters"))
-				if err == nil {
-					response.Body.Close()
-				}
+		anew := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a connection for each request
+		ask := func(method, path string) error {
+			r, err := http.NewRequestWithContext(t.Context(), method, s.PodURL(pod, path), nil)
+			if err != nil {
 				return err
-			})
+			}
+			answer, err := platform.Call(anew, r)
+			if err == nil && answer.Status != http.StatusOK {
+				err = fmt.Errorf("%s answers %v", path, answer)
+			}
+			return err
+		}
+		if err := ask(http.MethodPost, "/connections?mode="+mode+"&ms=600000"); err != nil {
+			t.Error(err)
+		}
+		until(t, "the pod takes no connection", func() error {
+			if ask(http.MethodGet, "/counters") == nil {
+				return fmt.Errorf("it does")
+			}
+			return nil
+		})
+		return func() {
+			s.SignalPod(t, pod, syscall.SIGUSR1) // it is well again
+			until(t, "the pod serves again", func() error { return ask(http.MethodGet, "/counters") })
 			s.pods(service, 1, 3)
 		}
 	}

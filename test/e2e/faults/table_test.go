@@ -67,7 +67,7 @@ func (s *ten) run(t *testing.T, f fault) string {
 	}
 	lost := <-answered
 	for _, err := range lost {
-		if f.part != "gateway" {
+		if f.on != "gateway" {
 			t.Error(err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -262,6 +263,13 @@ func (s *ten) clean(t *testing.T, faults []fault) {
 	s.load.Stop()
 	c := s.load.Counts()
 	t.Logf("%d GETs, %d POSTs; failed: %d GETs, %d POSTs; %d were not sent", c.GET, c.POST, c.FailedGET, c.FailedPOST, s.load.Skipped())
+	outcomes := map[string]int{}
+	for _, f := range s.load.Failures() {
+		outcomes[fmt.Sprintf("%s %s: %d %s", f.Method, f.Service, f.Status, f.Err)]++
+	}
+	for _, what := range slices.Sorted(maps.Keys(outcomes)) {
+		t.Logf("  %d x %s", outcomes[what], what)
+	}
 	for _, f := range s.load.Failures() {
 		if !slices.ContainsFunc(faults, func(by fault) bool { return by.may(f) }) {
 			t.Errorf("failed: %v", f)

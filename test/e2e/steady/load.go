@@ -105,12 +105,20 @@ func (l *Load) send(perSecond int) {
 	}
 }
 
+// afterFailure is how long a caller of Loop waits before its next request.
+const afterFailure = 100 * time.Millisecond
+
 // Loop keeps n more requests in progress, until Stop.
 func (l *Load) Loop(target Target, n int) {
 	for i := range n {
 		l.work.Go(func() {
 			for number := i; l.ctx.Err() == nil; number++ {
-				_ = l.Call(context.Background(), target, []string{http.MethodGet, http.MethodPost}[number%2])
+				if l.Call(context.Background(), target, []string{http.MethodGet, http.MethodPost}[number%2]) != nil {
+					select {
+					case <-l.ctx.Done():
+					case <-time.After(afterFailure):
+					}
+				}
 			}
 		})
 	}
