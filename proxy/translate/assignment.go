@@ -184,7 +184,7 @@ func probe(rev *v1.Revision) *link.Probe {
 
 // failure is why no pod of the Revision can start, when that is known. What is known
 // may be of an attempt that is over: at zero, and while no new pod is there that could
-// fail, the next attempt has not failed yet, and requests are held for it.
+// fail, the next attempt has not failed yet, and requests are held for it. So they are while a pod that served is started again.
 func failure(rev *v1.Revision, pods []*corev1.Pod) string {
 	if desired := rev.Status.DesiredReplicas; desired != nil && *desired == 0 {
 		return ""
@@ -192,7 +192,9 @@ func failure(rev *v1.Revision, pods []*corev1.Pod) string {
 	c := rev.Status.Conditions.Get(v1.RevisionResourcesAvailable)
 	// Without a Deployment (nil) the images could not be found.
 	if !c.IsFalse() && (len(pods) > 0 || rev.Status.DesiredReplicas == nil) {
-		c = rev.Status.Conditions.Get(v1.RevisionContainerHealthy)
+		if c = rev.Status.Conditions.Get(v1.RevisionContainerHealthy); rev.Status.DesiredReplicas != nil && hopeful(pods) {
+			return ""
+		}
 	}
 	if !c.IsFalse() {
 		return ""
