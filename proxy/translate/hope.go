@@ -7,11 +7,19 @@ import (
 )
 
 // hopeful says whether requests may wait for one of the pods, though a container has failed: it is one that has not
-// failed yet, or it was ready before its container ended, so that it can be again.
+// failed yet, or it was ready before its container ended, so that it can be again. So they may where all pods are
+// about to be replaced.
 func hopeful(pods []*corev1.Pod) bool {
-	return slices.ContainsFunc(pods, func(p *corev1.Pod) bool {
-		return p.DeletionTimestamp == nil && (isReady(p) || served(p) || untried(p))
-	})
+	leaving := 0
+	for _, p := range pods {
+		switch {
+		case p.DeletionTimestamp != nil:
+			leaving++
+		case isReady(p), served(p), untried(p):
+			return true
+		}
+	}
+	return leaving == len(pods)
 }
 
 // untried is a pod of which no container has ended, or waits for anything but its beginning.

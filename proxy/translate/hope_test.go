@@ -51,6 +51,7 @@ func TestFailureOfPods(t *testing.T) {
 		{"runs and is not ready yet", []*corev1.Pod{pod(0, corev1.ContainerStatus{State: running})}, false},
 		{"one has ended, another one begins", []*corev1.Pod{crashed, pod(0, corev1.ContainerStatus{State: waiting("PodInitializing")})}, false},
 		{"one has ended, another one is leaving", []*corev1.Pod{crashed, leaving}, true},
+		{"all are leaving", []*corev1.Pod{leaving}, false},
 		{"none", nil, false},
 	} {
 		rev := &v1.Revision{}
