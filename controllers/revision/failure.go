@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 )
 
@@ -26,6 +27,9 @@ func failure(pods []corev1.Pod) *trouble {
 		}
 		for _, statuses := range [][]corev1.ContainerStatus{pods[i].Status.InitContainerStatuses, pods[i].Status.ContainerStatuses} {
 			for j := range statuses {
+				if serving.Served(&pods[i]) && !crashLoop(&statuses[j]) {
+					continue // it is started again
+				}
 				t := containerTrouble(&statuses[j])
 				if t != nil && !t.vague {
 					return t
@@ -37,6 +41,10 @@ func failure(pods []corev1.Pod) *trouble {
 		}
 	}
 	return late
+}
+
+func crashLoop(c *corev1.ContainerStatus) bool {
+	return c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff"
 }
 
 func containerTrouble(c *corev1.ContainerStatus) *trouble {

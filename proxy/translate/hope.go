@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"ebb.dev/ebb/apis/serving"
 )
 
 // hopeful says whether requests may wait for one of the pods, though a container has failed: it is one that has not
@@ -15,7 +17,7 @@ func hopeful(pods []*corev1.Pod) bool {
 		switch {
 		case p.DeletionTimestamp != nil:
 			leaving++
-		case isReady(p), served(p), untried(p):
+		case isReady(p), serving.Served(p), untried(p):
 			return true
 		}
 	}
@@ -29,30 +31,6 @@ func untried(p *corev1.Pod) bool {
 		return c.State.Terminated != nil || c.LastTerminationState.Terminated != nil ||
 			w != nil && w.Reason != "" && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing"
 	})
-}
-
-// served is a pod whose readiness ended in or after the last run of each of its containers that has ended: where a run never was
-// ready, the pod is unready since before it began.
-func served(p *corev1.Pod) bool {
-	i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
-	if i < 0 || p.Status.Phase == corev1.PodFailed {
-		return false
-	}
-	since, ended := p.Status.Conditions[i].LastTransitionTime, 0
-	for _, c := range p.Status.ContainerStatuses {
-		run := c.State.Terminated
-		if run == nil {
-			run = c.LastTerminationState.Terminated
-		}
-		if run == nil {
-			continue
-		}
-		ended++
-		if !since.After(run.StartedAt.Time) {
-			return false
-		}
-	}
-	return ended > 0
 }
 
 func containers(p *corev1.Pod) []corev1.ContainerStatus {

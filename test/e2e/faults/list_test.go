@@ -267,13 +267,17 @@ func told(service, mode string) func(*testing.T, *ten) func() {
 	}
 }
 
-// allGone is what the loss of a machine does to its pods: each process and each pod is gone.
+// allGone is what the loss of a machine does to its pods: the node is away, each process is gone, and each pod. Then
+// the machine is back.
 func allGone(t *testing.T, s *ten) func() {
+	s.enough(t) // what comes now takes away the load itself, for a while
+	s.gone = true
 	var pods corev1.PodList
 	if err := s.List(t.Context(), &pods, client.InNamespace(s.In)); err != nil {
 		t.Error(err)
 		return func() {}
 	}
+	node := s.Kill(t, "node", syscall.SIGSTOP)
 	for i := range pods.Items {
 		if p := &pods.Items[i]; platform.PodReady(p) {
 			both := s.Processes(t, p)
@@ -286,7 +290,9 @@ func allGone(t *testing.T, s *ten) func() {
 			t.Error(err)
 		}
 	}
+	_ = syscall.Kill(node, syscall.SIGKILL)
 	return func() {
+		s.AwaitPart(t, "node", node)
 		for i := range pods.Items {
 			for _, service := range []string{"one", "two", "three"} {
 				s.replaced(service, &pods.Items[i])
