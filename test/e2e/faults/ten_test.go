@@ -44,8 +44,8 @@ type ten struct {
 	*world
 	load *steady.Load
 	gone bool // all pods were, at some time
-	next int // service at zero to be called next
-	to   int // percent of the first revision of the service split
+	next int  // service at zero to be called next
+	to   int  // percent of the first revision of the service split
 
 	mu    sync.Mutex
 	story []string

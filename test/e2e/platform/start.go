@@ -253,6 +253,12 @@ func sweep() {
 		if err != nil || time.Since(info.ModTime()) < 10*time.Minute { // one that starts now has no lock yet
 			continue
 		}
+		if of, _, wired := strings.Cut(folder, wiredMark); wired {
+			if _, err := os.Stat(of); err != nil {
+				_ = os.Remove(folder)
+			}
+			continue
+		}
 		dir, err := datadir.At(folder)
 		if err != nil {
 			continue

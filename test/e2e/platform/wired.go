@@ -88,7 +88,9 @@ func (p *Platform) wire(envoy string) (string, error) {
 }
 
 // wired is the path of a program that takes another one's place.
-func (p *Platform) wired(name string) string { return p.Data + ".wired-" + name }
+func (p *Platform) wired(name string) string { return p.Data + wiredMark + name }
+
+const wiredMark = ".wired-"
 
 // await listens in the kube-apiserver's place as soon as `ebb up` has chosen it.
 func (w *Wires) await(ctx context.Context, p *Platform) error {
