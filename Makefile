@@ -57,8 +57,8 @@ test: build ## All tests that need no root: check, real Envoy, end to end on the
 	@test/all.sh
 
 .PHONY: bench
-bench: build ## Benchmarks, with ratios against the named references measured in the same run
-	@test/bench.sh
+bench: build ## Benchmarks, beside references measured in the same run (ARGS=-quick: a try; ARGS=-help: more)
+	@test/bench.sh $(ARGS)
 
 .PHONY: generate
 generate: ## Regenerate what is generated: deepcopy, CRDs, protobuf, golden files

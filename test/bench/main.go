@@ -2,227 +2,176 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	v1 "ebb.dev/ebb/apis/serving/v1"
-	"ebb.dev/ebb/cmd/ebb/datadir"
+	"ebb.dev/ebb/test/bench/figures"
 )
 
-// bench is one run against one platform.
-type bench struct {
-	client.Client
-	config  *rest.Config
-	running datadir.Running
-	image   string
-	results []result
-}
-
-type result struct {
-	Name string  `json:"name"`
-	Unit string  `json:"unit"`
-	N    int     `json:"n,omitempty"`
-	P50  float64 `json:"p50"`
-	P90  float64 `json:"p90,omitempty"`
-	P99  float64 `json:"p99,omitempty"`
-	Max  float64 `json:"max,omitempty"`
+// options of a run.
+type options struct {
+	only     []string
+	quick    bool
+	n        int   // samples of a figure that is a distribution
+	sizes    []int // how many Services exist in the parts that are measured again with many
+	out      string
+	settling time.Duration // how long the platform is left alone before its memory is read
 }
 
 func main() {
-	only := flag.String("only", "", "run only the parts named, comma separated: making,zero,split,warm,footprint,accuracy,step")
-	many := flag.Int("services", 1000, "how many idle services exist in the second split measurement")
-	n := flag.Int("n", 50, "samples a figure")
+	only := flag.String("only", "", "run only the parts named, comma separated")
+	quick := flag.Bool("quick", false, "few samples and few Services: a try in a minute or two, no figures to keep")
+	services := flag.Int("services", 1000, "how many idle Services exist in the parts that are measured again with many; with 10000, at 1000 too")
+	n := flag.Int("n", 100, "samples of a figure")
+	out := flag.String("o", "out/bench.json", "`FILE` to write the figures to")
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "bench measures the embedded default; run it from the root of the repository after `make build`.\n\nParts:\n")
+		said := map[string]bool{}
+		for _, p := range table(options{sizes: []int{1000}}) {
+			if !said[p.name] {
+				fmt.Fprintf(flag.CommandLine.Output(), "  %-8s %s\n", p.name, p.about)
+			}
+			said[p.name] = true
+		}
+		fmt.Fprintln(flag.CommandLine.Output(), "\nFlags:")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *only, *many, *n); err != nil {
+	o := options{quick: *quick, n: *n, out: *out, settling: 30 * time.Second, sizes: sizes(*services)}
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	if o.quick {
+		o.n, o.settling, o.sizes = min(o.n, 10), 5*time.Second, []int{min(*services, 40)}
+	}
+	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only string, many, n int) error {
-	folder, err := os.MkdirTemp("", "ebb-bench-")
-	if err != nil {
-		return err
+// sizes at which figures that are to be flat are taken, beside the few Services of the start.
+func sizes(services int) []int {
+	if services > 1000 {
+		return []int{1000, services}
 	}
-	defer os.RemoveAll(folder)
-	b, stop, err := start(ctx, folder)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	for _, part := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"making", b.making},
-		{"zero", func(ctx context.Context) error { return b.fromZero(ctx, n) }},
-		{"split", func(ctx context.Context) error { return b.splits(ctx, n, 10) }},
-		{"warm", b.warm},
-		{"footprint", b.footprint},
-		{"split", func(ctx context.Context) error { return b.splits(ctx, n, many) }},
-		{"footprint", b.memory},
-		{"accuracy", func(ctx context.Context) error { return b.accuracy(ctx, 2) }},
-		{"step", func(ctx context.Context) error { return b.steps(ctx, min(n, 20)) }},
-	} {
-		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
-			continue
-		}
-		if err := part.do(ctx); err != nil {
-			return fmt.Errorf("%s: %w", part.name, err)
-		}
-	}
-	return b.save(filepath.Join("out", "bench.json"))
+	return []int{services}
 }
 
-// start brings up a platform with state in folder and deploys the test program once, to have its image.
-func start(ctx context.Context, folder string) (*bench, func(), error) {
-	up := exec.CommandContext(ctx, "bin/ebb", "up", "--data", folder, "--port", "0")
-	up.Stdout, up.Stderr = os.Stderr, os.Stderr
-	up.Cancel = func() error { return up.Process.Signal(os.Interrupt) }
-	up.WaitDelay = time.Minute
-	up.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := up.Start(); err != nil {
-		return nil, nil, fmt.Errorf("%w (run make build)", err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- up.Wait() }()
-	stop := func() {
-		_ = up.Process.Signal(os.Interrupt)
-		if err := <-ended; err != nil {
-			fmt.Fprintln(os.Stderr, "ebb up:", err)
-		}
-	}
-	dir, err := datadir.At(folder)
+// about is what bench.json says of the run as a whole.
+type about struct {
+	Began    string            `json:"began"`
+	Seconds  float64           `json:"seconds"`
+	Machine  string            `json:"machine"`
+	Quick    bool              `json:"quick"`
+	Services []int             `json:"services"`
+	Parts    map[string]string `json:"parts"` // done, interrupted or what went wrong
+}
+
+func run(o options) error {
+	parts, err := chosen(table(o), o.only)
 	if err != nil {
-		return nil, stop, err
+		return err
 	}
-	b := &bench{}
-	for {
-		var there bool
-		if b.running, there = dir.ReadRunning(); there {
+	log.SetLogger(logr.Discard()) // of the informers in the part plane
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // the second Ctrl-C ends the program at once
+	}()
+	b := &bench{options: o, sheet: &figures.Sheet{OnAdd: func(f figures.Figure) {
+		fmt.Printf("  %s = %s %s\n", f.Key, figures.Number(f.Value), f.Unit)
+	}}}
+	began := time.Now()
+	whole := about{
+		Began: began.UTC().Format(time.RFC3339), Quick: o.quick, Services: o.sizes, Parts: map[string]string{},
+		Machine: fmt.Sprintf("%s/%s, %d CPUs, %s, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel(), runtime.Version()),
+	}
+	save := func() error {
+		b.sumLost()
+		whole.Seconds = time.Since(began).Round(time.Second).Seconds()
+		return b.sheet.Write(o.out, targets, whole)
+	}
+	var failed []error
+	for i, p := range parts {
+		fmt.Printf("\n== %s (%d of %d, %s): %s\n", p.name, i+1, len(parts), time.Since(began).Round(time.Second), p.about)
+		err := b.measure(ctx, p)
+		switch {
+		case ctx.Err() != nil:
+			whole.Parts[p.name] = "interrupted"
+		case err != nil:
+			whole.Parts[p.name] = err.Error()
+			failed = append(failed, fmt.Errorf("%s: %w", p.name, err))
+			fmt.Fprintf(os.Stderr, "bench: %v\n", failed[len(failed)-1])
+			b.stopPlatform() // the next part gets a new one
+		case whole.Parts[p.name] == "":
+			whole.Parts[p.name] = "done"
+		}
+		if err := save(); err != nil {
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			fmt.Println("\ninterrupted; what was measured is kept")
 			break
 		}
-		select {
-		case err := <-ended:
-			ended <- err
-			return nil, stop, fmt.Errorf("ebb up ended: %w", err)
-		case <-time.After(100 * time.Millisecond):
+	}
+	b.stopPlatform()
+	b.sheet.Table(os.Stdout, targets, charts(o.sizes))
+	fmt.Printf("\nwritten to %s\n", o.out)
+	if ctx.Err() != nil {
+		failed = append(failed, errors.New("interrupted"))
+	}
+	return errors.Join(failed...)
+}
+
+// measure one part on the platform it needs.
+func (b *bench) measure(ctx context.Context, p part) error {
+	if p.fresh {
+		b.stopPlatform()
+	}
+	if !p.alone {
+		if err := b.startPlatform(ctx); err != nil {
+			return err
 		}
 	}
-	if b.config, err = clientcmd.BuildConfigFromFlags("", b.running.Kubeconfig); err != nil {
-		return nil, stop, err
-	}
-	b.config.QPS, b.config.Burst = 500, 1000
-	scheme := runtime.NewScheme()
-	_ = clientgoscheme.AddToScheme(scheme)
-	_ = v1.AddToScheme(scheme)
-	if b.Client, err = client.New(b.config, client.Options{Scheme: scheme}); err != nil {
-		return nil, stop, err
-	}
-	deploy := exec.CommandContext(ctx, "bin/ebb", "deploy", "bench", "./test/app", "--kubeconfig", b.running.Kubeconfig)
-	deploy.Env = append(os.Environ(), "KUBECONFIG="+b.running.Kubeconfig, "KO_DOCKER_REPO="+b.running.Registry)
-	deploy.Stdout, deploy.Stderr = os.Stderr, os.Stderr
-	if err := deploy.Run(); err != nil {
-		return nil, stop, fmt.Errorf("deploy ./test/app: %w", err)
-	}
-	var service v1.Service
-	if err := b.Get(ctx, client.ObjectKey{Namespace: "default", Name: "bench"}, &service); err != nil {
-		return nil, stop, err
-	}
-	b.image = service.Spec.Template.Spec.Containers[0].Image
-	return b, stop, nil
+	return p.do(ctx, b)
 }
 
-// service makes a Service of the test program and waits until it is Ready.
-func (b *bench) service(ctx context.Context, name string, annotations, env map[string]string) error {
-	return b.serviceIn(ctx, "default", name, annotations, env)
-}
-
-func (b *bench) serviceIn(ctx context.Context, namespace, name string, annotations, env map[string]string) error {
-	container := corev1.Container{Image: b.image}
-	for k, v := range env {
-		container.Env = append(container.Env, corev1.EnvVar{Name: k, Value: v})
-	}
-	s := &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	s.Spec.Template.Annotations = annotations
-	s.Spec.Template.Spec.Containers = []corev1.Container{container}
-	if err := b.Create(ctx, s); err != nil {
-		return err
-	}
-	return b.readyIn(ctx, namespace, name)
-}
-
-func (b *bench) ready(ctx context.Context, name string) error { return b.readyIn(ctx, "default", name) }
-
-func (b *bench) readyIn(ctx context.Context, namespace, name string) error {
-	return until(ctx, "service "+name+" is Ready", func() (bool, error) {
-		var s v1.Service
-		err := b.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &s)
-		return err == nil && s.Status.ObservedGeneration == s.Generation && s.Status.Conditions.Get(v1.ConditionReady).IsTrue(), err
-	})
-}
-
-// until asks every 5 ms, for two minutes at most.
-func until(ctx context.Context, what string, done func() (bool, error)) error {
-	deadline := time.After(2 * time.Minute)
-	for {
-		ok, err := done()
-		if ok {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-deadline:
-			return errors.Join(fmt.Errorf("waited two minutes for: %s", what), err)
-		case <-time.After(5 * time.Millisecond):
+// chosen are the parts that -only names, all of them when it names none.
+func chosen(all []part, only []string) ([]part, error) {
+	var names []string
+	for _, p := range all {
+		if !slices.Contains(names, p.name) {
+			names = append(names, p.name)
 		}
 	}
-}
-
-// add puts a figure into the table. samples are in the unit.
-func (b *bench) add(name, unit string, samples ...float64) {
-	slices.Sort(samples)
-	at := func(q float64) float64 { return samples[min(len(samples)-1, int(q*float64(len(samples))))] }
-	r := result{Name: name, Unit: unit, P50: at(0.5)}
-	if len(samples) > 1 {
-		r.N, r.P90, r.P99, r.Max = len(samples), at(0.9), at(0.99), samples[len(samples)-1]
-		fmt.Printf("%-58s n=%-5d p50 %9.2f  p90 %9.2f  p99 %9.2f  max %9.2f %s\n", name, r.N, r.P50, r.P90, r.P99, r.Max, unit)
-	} else {
-		fmt.Printf("%-58s %16.2f %s\n", name, r.P50, unit)
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("-only %s: there is no such part; the parts are %s", name, strings.Join(names, ", "))
+		}
 	}
-	b.results = append(b.results, r)
+	if len(only) == 0 {
+		return all, nil
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(p part) bool { return !slices.Contains(only, p.name) }), nil
 }
 
-func (b *bench) save(file string) error {
-	text, err := json.MarshalIndent(b.results, "", "  ")
+func kernel() string {
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
-		return err
+		return "unknown kernel"
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return "Linux " + strings.TrimSpace(string(text))
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -200,6 +200,7 @@ type Running struct {
 	Internal     string         `json:"internal"`     // host:port of the in-cluster listener
 	Registry     string         `json:"registry"`     // host:port
 	Controller   string         `json:"controller"`
+	Control      string         `json:"control"` // host:port of discovery and load reports, mutual TLS
 	Activator    string         `json:"activator"`
 	Parts        map[string]int `json:"parts"` // process ids by name
 }
