@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/test/bench/figures"
 )
 
@@ -67,7 +68,7 @@ func (b *bench) cold(ctx context.Context, services int) error {
 	return nil
 }
 
-// pair is one cold start and one floor, in ms. What is lost is tried again with the next pair of numbers.
+// pair is one cold start and one floor, in ms.
 func (b *bench) pair(ctx context.Context, service string, floor *plain, coldFirst bool) (cold, bare float64, err error) {
 	first := func() error {
 		cold, err = b.first(ctx, service)
@@ -114,11 +115,14 @@ func host(service string) string { return service + "." + namespace + ".localhos
 
 // firstActivations measures Services that never had a pod.
 func (b *bench) firstActivations(ctx context.Context, floor *plain, suffix string) error {
-	n := min(10, b.n)
+	n := 10
+	if b.quick {
+		n = 3
+	}
 	var took, bare []float64
 	for i := range n {
 		name := fmt.Sprintf("never%s-%d", suffixName(suffix), i)
-		if err := b.service(ctx, name, form{annotations: map[string]string{"autoscaling.knative.dev/initial-scale": "0", "autoscaling.knative.dev/window": "6s"}}); err != nil {
+		if err := b.service(ctx, name, form{annotations: map[string]string{serving.InitialScaleAnnotation: "0", serving.WindowAnnotation: "6s"}}); err != nil {
 			return err
 		}
 		c, f, err := b.pair(ctx, name, floor, i%2 == 0)

@@ -26,7 +26,7 @@ const atOnceCount = 190
 func (b *bench) create(ctx context.Context) error {
 	singles, many := 20, atOnceCount
 	if b.quick {
-		singles, many = 5, 20
+		singles, many = 3, 10
 	}
 	for _, c := range []struct{ what, key, scale string }{{"at zero", "one", "0"}, {"with a first pod", "one_with_pod", "1"}} {
 		if err := b.createSingly(ctx, c.what, c.key, c.scale, singles); err != nil {

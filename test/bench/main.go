@@ -53,7 +53,7 @@ func main() {
 		o.only = strings.Split(*only, ",")
 	}
 	if o.quick {
-		o.n, o.settling, o.sizes = min(o.n, 10), 5*time.Second, []int{min(*services, 40)}
+		o.n, o.settling, o.sizes = min(o.n, 10), 3*time.Second, []int{min(*services, 20)}
 	}
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -91,7 +91,7 @@ func run(o options) error {
 		<-ctx.Done()
 		stop() // the second Ctrl-C ends the program at once
 	}()
-	b := &bench{options: o, sheet: &figures.Sheet{OnAdd: func(f figures.Figure) {
+	b := &bench{options: o, sheet: &figures.Sheet{Last: "lost", OnAdd: func(f figures.Figure) {
 		fmt.Printf("  %s = %s %s\n", f.Key, figures.Number(f.Value), f.Unit)
 	}}}
 	began := time.Now()

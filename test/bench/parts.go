@@ -30,14 +30,16 @@ func table(o options) []part {
 		{name: "memory", about: memoryAbout, fresh: true, do: func(ctx context.Context, b *bench) error { return b.memory(ctx, 0) }},
 	}
 	for _, n := range o.sizes {
-		if half := n / 2; n <= 1000 {
+		if half := n / 2; n <= 1000 && !o.quick {
 			parts = append(parts, part{name: "memory", about: memoryAbout, do: func(ctx context.Context, b *bench) error { return b.memory(ctx, half) }})
 		}
 		parts = append(parts,
 			part{name: "memory", about: memoryAbout, do: func(ctx context.Context, b *bench) error { return b.memory(ctx, n) }},
 			part{name: "split", about: splitAbout, do: func(ctx context.Context, b *bench) error { return b.split(ctx, n) }},
-			part{name: "cold", about: coldAbout, do: func(ctx context.Context, b *bench) error { return b.cold(ctx, n) }},
 		)
+		if !o.quick {
+			parts = append(parts, part{name: "cold", about: coldAbout, do: func(ctx context.Context, b *bench) error { return b.cold(ctx, n) }})
+		}
 	}
 	return parts
 }

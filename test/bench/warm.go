@@ -155,8 +155,8 @@ func (b *bench) warmFigures(ways []*way) {
 	for _, w := range ways {
 		b.sheet.Quantiles("warm."+w.name+"_ms.*", "ms", path[w.name]+"; "+one, w.latency, 50, 90, 99)
 	}
-	ratio := func(key string, a, b2 []float64, method string) {
-		b.sheet.Quantiles(key, "x", "median of the rounds; "+method, figures.Pairwise(a, b2, figures.Over), 50)
+	ratio := func(key string, of, to []float64, method string) {
+		b.sheet.Quantiles(key, "x", "median of the rounds; "+method, figures.Pairwise(of, to, figures.Over), 50)
 	}
 	for _, w := range ways[2:] {
 		key := "warm."
@@ -183,12 +183,12 @@ func (b *bench) warmFigures(ways []*way) {
 			return float64(c.cpu(w)[process]) / float64(time.Microsecond) / float64(c.requests(w))
 		}
 		key := c.key + "cpu_us_per_request."
-		b.add(key+"envoy", "µs", each(envoy, "envoy"), envoy.requests, cpu+path["envoy"]+"; "+c.how)
-		b.add(key+"gateway", "µs", each(ways[2], "gateway"), ways[2].requests, cpu+path["gateway"]+"; "+c.how)
+		b.add(key+"envoy", "µs", each(envoy, "envoy"), c.requests(envoy), cpu+path["envoy"]+"; "+c.how)
+		b.add(key+"gateway", "µs", each(ways[2], "gateway"), c.requests(ways[2]), cpu+path["gateway"]+"; "+c.how)
 		b.add(key+"ratio", "x", each(ways[2], "gateway")/each(envoy, "envoy"), 0, "the gateway's over the bare Envoy's; "+cpu+c.how)
 		key = c.key + "activator.cpu_us_per_request."
-		b.add(key+"gateway", "µs", each(ways[3], "gateway"), ways[3].requests, cpu+path["activator"]+"; "+c.how)
-		b.add(key+"activator", "µs", each(ways[3], "activator"), ways[3].requests, cpu+"the activator itself; "+c.how)
+		b.add(key+"gateway", "µs", each(ways[3], "gateway"), c.requests(ways[3]), cpu+path["activator"]+"; "+c.how)
+		b.add(key+"activator", "µs", each(ways[3], "activator"), c.requests(ways[3]), cpu+"the activator itself; "+c.how)
 	}
 }
 

@@ -61,7 +61,8 @@ func TestPairwise(t *testing.T) {
 
 func TestSheet(t *testing.T) {
 	var told []string
-	s := &Sheet{OnAdd: func(f Figure) { told = append(told, f.Key) }}
+	s := &Sheet{OnAdd: func(f Figure) { told = append(told, f.Key) }, Last: "lost"}
+	s.Add(Figure{Key: "lost.total", Value: 0})
 	s.Quantiles("cold.*_ms", "ms", "m", upTo(100), 50, 99)
 	s.Add(Figure{Key: "warm.ratio", Value: 1.5})
 	s.Add(Figure{Key: "cold.first_ms", Value: 3})
@@ -73,7 +74,7 @@ func TestSheet(t *testing.T) {
 	for _, f := range s.All() {
 		keys = append(keys, f.Key)
 	}
-	if want := []string{"cold.p50_ms", "cold.p99_ms", "cold.first_ms", "warm.ratio"}; !slices.Equal(keys, want) {
+	if want := []string{"cold.p50_ms", "cold.p99_ms", "cold.first_ms", "warm.ratio", "lost.total"}; !slices.Equal(keys, want) {
 		t.Errorf("keys %v, want %v", keys, want)
 	}
 	if f, ok := s.Get("warm.ratio"); !ok || f.Value != 1.25 {
@@ -85,7 +86,7 @@ func TestSheet(t *testing.T) {
 	if _, ok := s.Get("cold.none"); ok {
 		t.Error("what is no number is there")
 	}
-	if len(told) != 5 {
+	if len(told) != 6 {
 		t.Errorf("told of %v", told)
 	}
 }
@@ -178,7 +179,7 @@ func TestTable(t *testing.T) {
 	want := `
 cold_start.p50           50 ms        n=100     ▇▆▆▆▆▆▆▆▇▆▆▆▆▆▆█  ✓ ≤ 60   met by 10
 cold_start.p99           99 ms        n=100
-cold_start.floor_ms.p50  25 ms        n=3       █
+cold_start.floor_ms.p50  25 ms        n=3
 
 lost.total                1 requests                              ✗ ≤ 0    missed by 1
 

@@ -22,6 +22,8 @@ type Figure struct {
 type Sheet struct {
 	// OnAdd is told of each figure; nil is fine.
 	OnAdd func(Figure)
+	// Last is the group that is shown after all others.
+	Last string
 
 	mu   sync.Mutex
 	all  []Figure
@@ -76,7 +78,7 @@ func (s *Sheet) Get(key string) (Figure, bool) {
 	return s.all[i], true
 }
 
-// All figures, the groups in the order in which they began.
+// All figures, the groups in the order in which they began, but for Last.
 func (s *Sheet) All() []Figure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,9 +89,13 @@ func (s *Sheet) All() []Figure {
 		}
 	}
 	out := slices.Clone(s.all)
-	slices.SortStableFunc(out, func(a, b Figure) int {
-		return slices.Index(groups, group(a.Key)) - slices.Index(groups, group(b.Key))
-	})
+	place := func(f Figure) int {
+		if group(f.Key) == s.Last {
+			return len(groups)
+		}
+		return slices.Index(groups, group(f.Key))
+	}
+	slices.SortStableFunc(out, func(a, b Figure) int { return place(a) - place(b) })
 	return out
 }
 

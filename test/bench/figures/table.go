@@ -7,8 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// sparkSteps is the width of a distribution in the table.
-const sparkSteps = 16
+const (
+	sparkSteps = 16 // the width of a distribution in the table
+	sparkFrom  = 8  // samples that make one
+)
 
 // Table writes all figures, a group a paragraph, with the targets beside those that have one, and then the charts.
 func (s *Sheet) Table(w io.Writer, targets []Target, charts []Chart) {
@@ -26,7 +28,7 @@ func (s *Sheet) Table(w io.Writer, targets []Target, charts []Chart) {
 		if f.N > 0 {
 			n = fmt.Sprintf("n=%d", f.N)
 		}
-		if len(f.Samples) > 2 {
+		if len(f.Samples) >= sparkFrom {
 			spark = Spark(Histogram(f.Samples, sparkSteps))
 		}
 		verdict := ""
