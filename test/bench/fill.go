@@ -75,6 +75,9 @@ func (b *bench) fill(ctx context.Context, services int) error {
 			return err
 		}
 	}
+	if missing < 100 {
+		return nil // too few for a figure
+	}
 	b.add(fmt.Sprintf("create.each_ms.%d", services), "ms", milliseconds(time.Since(began))/float64(missing), missing,
 		fmt.Sprintf("Services at zero made one after the other, %d at a time, until there were %d, each until Ready: the whole time over their number", atATime, services))
 	return nil
