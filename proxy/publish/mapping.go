@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"context"
 	"errors"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -24,7 +23,7 @@ type mappingEntry struct {
 
 func (p *Publisher) publishMapping(name types.NamespacedName) {
 	object := &v1beta1.DomainMapping{}
-	err := p.opts.Cache.Get(context.Background(), name, object)
+	err := p.read(name, object)
 	if err != nil && !apierrors.IsNotFound(err) {
 		p.opts.Logger.Error("read DomainMapping", "mapping", name, "error", err)
 		return
@@ -110,7 +109,7 @@ func (p *Publisher) queueMappings(route types.NamespacedName) {
 func (p *Publisher) MappingState(namespace, name string) (connected, pending int, rejected []string) {
 	key := types.NamespacedName{Namespace: namespace, Name: name}
 	current := &v1beta1.DomainMapping{}
-	if err := p.opts.Cache.Get(context.Background(), key, current); err != nil {
+	if err := p.read(key, current); err != nil {
 		return 1, 1, nil
 	}
 	p.mu.Lock()

@@ -274,6 +274,12 @@ func (p *Publisher) next() bool {
 	return true
 }
 
+// read an object as the cache holds it. It is not to be changed: what is kept of it here is the cache's
+// own, so that nothing is in memory twice.
+func (p *Publisher) read(name types.NamespacedName, into client.Object) error {
+	return p.opts.Cache.Get(context.Background(), name, into, &client.GetOptions{UnsafeDisableDeepCopy: new(true)})
+}
+
 func (p *Publisher) podChanged(o client.Object) {
 	if name := o.GetLabels()[serving.RevisionLabel]; name != "" {
 		p.queue.Add(key{revisionKey, types.NamespacedName{Namespace: o.GetNamespace(), Name: name}})

@@ -47,7 +47,7 @@ func (p *Publisher) publishRevision(name types.NamespacedName) {
 // cache holds when it is called is published when it returns.
 func (p *Publisher) translateRevision(name types.NamespacedName) error {
 	object := &v1.Revision{}
-	err := p.opts.Cache.Get(context.Background(), name, object)
+	err := p.read(name, object)
 	gone := apierrors.IsNotFound(err)
 	if err != nil && !gone {
 		return err

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"context"
 	"errors"
 	"slices"
 
@@ -24,7 +23,7 @@ type routeEntry struct {
 
 func (p *Publisher) publishRoute(name types.NamespacedName) {
 	object := &v1.Route{}
-	err := p.opts.Cache.Get(context.Background(), name, object)
+	err := p.read(name, object)
 	if err != nil && !apierrors.IsNotFound(err) {
 		p.opts.Logger.Error("read route", "route", name, "error", err)
 		return

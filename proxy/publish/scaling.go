@@ -15,8 +15,7 @@ import (
 // Configuration: one of them decides whether the activator stays in the path.
 func (p *Publisher) scaled(rev *v1.Revision) (*v1.Revision, error) {
 	return v1.ReadScaled(rev, func(name string, into metav1.Object) error {
-		return p.opts.Cache.Get(context.Background(), types.NamespacedName{Namespace: rev.Namespace, Name: name}, into.(client.Object),
-			&client.GetOptions{UnsafeDisableDeepCopy: new(true)})
+		return p.read(types.NamespacedName{Namespace: rev.Namespace, Name: name}, into.(client.Object))
 	})
 }
 

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -22,7 +21,7 @@ import (
 func (p *Publisher) RouteState(namespace, name string) (connected, pending int, rejected []string) {
 	key := types.NamespacedName{Namespace: namespace, Name: name}
 	current := &v1.Route{}
-	if err := p.opts.Cache.Get(context.Background(), key, current); err != nil {
+	if err := p.read(key, current); err != nil {
 		return 1, 1, nil
 	}
 	p.mu.Lock()

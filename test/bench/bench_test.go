@@ -83,6 +83,39 @@ func TestOwnProcess(t *testing.T) {
 	}
 }
 
+func TestPages(t *testing.T) {
+	all, err := parseMaps([]byte("00400000-00402000 r-xp 00001000 fd:00 77   /bin/ebb\n7f00-8f00 rw-p 00000000 00:00 0 \n"))
+	if err != nil || len(all) != 2 || all[0] != (mapping{0x400000, 0x402000, 0x1000, "fd:00/77"}) || all[1].file != "" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for _, bad := range []string{"00400000-00402000 r-xp\n", "x-00402000 r-xp 0 fd:00 77\n", "2-1 r-xp 0 fd:00 77\n"} {
+		if all, err := parseMaps([]byte(bad)); err == nil {
+			t.Errorf("%q gives %+v", bad, all)
+		}
+	}
+	var p pages
+	file, none := mapping{file: "f"}, mapping{}
+	p.note(file, pagePresent|pageOfFile, 3)
+	p.note(file, pagePresent|pageOfFile, 3) // the same page, of another process
+	p.note(file, pagePresent|pageOfFile, 64)
+	p.note(file, pagePresent, 5) // its own copy
+	p.note(file, 0, 6)
+	p.note(none, pagePresent, 0)
+	if want := 4 * float64(os.Getpagesize()) / (1 << 20); p.mb() != want {
+		t.Errorf("%v MB, want %v", p.mb(), want)
+	}
+	// This process, twice: its memory of its own counts twice, its program once.
+	var once, twice pages
+	for _, add := range []*pages{&once, &twice, &twice} {
+		if err := add.add(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if once.mb() <= 0 || twice.mb() <= once.mb() || len(once.files) == 0 {
+		t.Errorf("once %v MB, twice %v MB", once.mb(), twice.mb())
+	}
+}
+
 func TestParseRequests(t *testing.T) {
 	const metrics = `# HELP apiserver_request_total x
 apiserver_request_total{code="201",component="apiserver",dry_run="",group="serving.knative.dev",resource="services",scope="resource",subresource="",verb="POST",version="v1"} 7

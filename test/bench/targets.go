@@ -18,7 +18,9 @@ var targets = []figures.Target{
 	{Key: "burst.errors", Bound: 0},
 	{Key: "burst.limited.errors", Bound: 0},
 	{Key: "memory.platform_mb.500", Bound: 150, Under: true},
+	{Key: "memory.platform_rss_mb.500", Bound: 150, Under: true},
 	{Key: "memory.platform_mb.10000", Bound: 1024, Under: true},
+	{Key: "memory.platform_rss_mb.10000", Bound: 1024, Under: true},
 	{Key: "lost.total", Bound: 0},
 }
 

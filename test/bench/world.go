@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -44,16 +46,14 @@ func newWorld(routes int) (*world, error) {
 	revisions, pods := source.NewFakeControllerSource(), source.NewFakeControllerSource()
 	for i := range routes {
 		w.routes.Add(w.route(i, i))
-		r := &v1.Revision{ObjectMeta: w.meta(i)}
-		r.Spec.Containers = []corev1.Container{{Name: "user-container", Image: "example.com/app"}}
-		revisions.Add(r)
+		revisions.Add(w.revisionOf(i))
 	}
 	for i := range 2 {
 		port, err := w.pod(w.revision(i))
 		if err != nil {
 			return w, err
 		}
-		m := w.meta(i)
+		m := w.meta(i, "Revision")
 		m.Labels = map[string]string{serving.RevisionLabel: w.revision(i)}
 		m.Annotations = map[string]string{serving.PortAnnotation: strconv.Itoa(port)}
 		pods.Add(&corev1.Pod{ObjectMeta: m, Status: corev1.PodStatus{
@@ -119,19 +119,63 @@ func (w *world) revision(i int) string { return fmt.Sprintf("hello-%05d", i) }
 func (w *world) host(i int) string { return w.revision(i) + "." + planeNamespace + ".example.com" }
 
 func (w *world) routeName(i int) string {
-	return translate.RouteName(planeNamespace, w.revision(i), string(w.meta(i).UID))
+	return translate.RouteName(planeNamespace, w.revision(i), string(w.meta(i, "").UID))
 }
 
-func (w *world) meta(i int) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: planeNamespace, Name: w.revision(i), UID: types.UID(fmt.Sprint("uid-", i)),
-		CreationTimestamp: metav1.NewTime(time.Unix(int64(i), 0))}
+// meta of an object as the controllers write it, with nobody else's strings.
+func (w *world) meta(i int, owner string) metav1.ObjectMeta {
+	name, yes := w.revision(i), true
+	return metav1.ObjectMeta{
+		Namespace: planeNamespace, Name: name, UID: types.UID(fmt.Sprint("uid-", i)), Generation: 1,
+		CreationTimestamp: metav1.NewTime(time.Unix(int64(i), 0)),
+		Labels: map[string]string{
+			serving.ServiceLabel: name, serving.ServiceUIDLabel: fmt.Sprintf("5fa5b1a0-%08d-service", i), serving.ConfigurationLabel: name,
+			serving.ConfigurationUIDLabel: fmt.Sprintf("5fa5b1a0-%08d-configuration", i), serving.RoutingStateLabel: serving.RoutingStateActive,
+		},
+		Annotations:     map[string]string{serving.EbbGroupName + "/applied": fmt.Sprintf("%016x", i), serving.CreatorAnnotation: "admin", serving.LastModifierAnnotation: "admin"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "serving.knative.dev/v1", Kind: owner, Name: name, UID: types.UID(fmt.Sprintf("5fa5b1a0-%08d-owner", i)), Controller: &yes, BlockOwnerDeletion: &yes}},
+	}
+}
+
+func conditions(kinds ...string) (all v1.Conditions) {
+	for _, kind := range kinds {
+		all.SetTrue(kind, time.Unix(0, 0))
+	}
+	return all
+}
+
+func (w *world) revisionOf(i int) *v1.Revision {
+	r := &v1.Revision{ObjectMeta: w.meta(i, "Configuration")}
+	limit, timeout := int64(0), int64(300)
+	r.Spec.ContainerConcurrency, r.Spec.TimeoutSeconds = &limit, &timeout
+	r.Spec.Containers = []corev1.Container{{
+		Name: "user-container", Image: fmt.Sprintf("registry.example.com/team/app-%d@sha256:%064x", i, i),
+		ReadinessProbe: &corev1.Probe{SuccessThreshold: 1, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{}}},
+	}}
+	r.Status.ObservedGeneration = 1
+	r.Status.ContainerStatuses = []v1.ContainerStatus{{Name: "user-container", ImageDigest: r.Spec.Containers[0].Image}}
+	r.Status.Conditions = conditions(v1.ConditionReady, v1.RevisionResourcesAvailable, v1.RevisionContainerHealthy)
+	return decoded(r)
 }
 
 // route i with all traffic to one Revision.
 func (w *world) route(i, to int) *v1.Route {
-	all := int64(100)
-	r := &v1.Route{ObjectMeta: w.meta(i)}
+	all, latest := int64(100), false
+	r := &v1.Route{ObjectMeta: w.meta(i, "Service")}
+	r.Spec.Traffic = []v1.TrafficTarget{{RevisionName: w.revision(to), Percent: &all, LatestRevision: &latest}}
+	r.Status.ObservedGeneration = 1
 	r.Status.URL = "http://" + w.host(i)
-	r.Status.Traffic = []v1.TrafficTarget{{RevisionName: w.revision(to), Percent: &all}}
-	return r
+	r.Status.Traffic = r.Spec.Traffic
+	r.Status.Conditions = conditions(v1.ConditionReady, v1.RouteAllTrafficAssigned, v1.RouteIngressReady)
+	return decoded(r)
+}
+
+// decoded is the object as it comes from an API server: what it holds is its own.
+func decoded[T any](o *T) *T {
+	text, err := json.Marshal(o)
+	out := new(T)
+	if err = errors.Join(err, json.Unmarshal(text, out)); err != nil {
+		panic(err) // types of ours, with constants in them
+	}
+	return out
 }
