@@ -45,7 +45,6 @@ func (b *bench) plane(ctx context.Context) error {
 
 func (b *bench) planeOf(ctx context.Context, routes int) error {
 	ctx, cancel := context.WithCancel(ctx)
-	before := liveHeap()
 	w, err := newWorld(routes)
 	defer func() {
 		cancel()
@@ -54,6 +53,7 @@ func (b *bench) planeOf(ctx context.Context, routes int) error {
 	if err != nil {
 		return err
 	}
+	before := liveHeap() // with the objects in the list, which an API server would have
 	server, at, err := w.serve(ctx)
 	if err != nil {
 		return err
