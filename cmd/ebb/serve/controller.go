@@ -93,7 +93,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	log := newLogger(o.verbose)
 	slog.SetDefault(log)
 	useQuickLists()
-	spareMemory()
+	spareMemory(ctx)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 
 	activators, err := parseActivators(o.activators)
