@@ -37,6 +37,8 @@ func Pairwise(a, b []float64, f func(a, b float64) float64) []float64 {
 	return out
 }
 
-// Minus and Over are for Pairwise.
+// Minus is the difference, for [Pairwise].
 func Minus(a, b float64) float64 { return a - b }
-func Over(a, b float64) float64  { return a / b }
+
+// Over is the ratio, for [Pairwise].
+func Over(a, b float64) float64 { return a / b }
