@@ -14,10 +14,8 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"ebb.dev/ebb/apis/serving"
+	"ebb.dev/ebb/test/bench/figures"
 )
 
 // accuracy compares the average over the stable window, a minute, with the application's own count of the same minute, and with the
@@ -50,11 +48,11 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 	defer stop()
 	clients := map[string]*integral{}
 	for _, c := range cases {
-		if err := b.service(ctx, c.name, map[string]string{serving.MinScaleAnnotation: "1", serving.MaxScaleAnnotation: "1",
-			serving.WindowAnnotation: "60s", serving.TargetBurstCapacityAnnotation: c.burst}, nil); err != nil {
+		if err := b.service(ctx, c.name, form{annotations: map[string]string{serving.MinScaleAnnotation: "1", serving.MaxScaleAnnotation: "1",
+			serving.WindowAnnotation: "60s", serving.TargetBurstCapacityAnnotation: c.burst}}); err != nil {
 			return err
 		}
-		if _, err := b.get(ctx, c.name); err != nil {
+		if _, err := b.first(ctx, c.name); err != nil {
 			return err
 		}
 		transport := &http.Transport{MaxIdleConnsPerHost: 1000}
@@ -71,13 +69,20 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 					group.Go(func() {
 						mine.change(1)
 						defer mine.change(-1)
-						_ = b.send(ctx, transport, c.name, path)
+						b.send(ctx, transport, c.name, path)
 					})
 				}
 			}
 		})
 	}
 	overApp, overClient := map[string][]float64{}, map[string][]float64{}
+	defer func() {
+		const method = "the autoscaler's average over the stable window of a minute, median of the minutes; one pod of its own under this load: "
+		for _, c := range cases {
+			b.add("accuracy."+c.name+".over_app", "x", figures.Median(overApp[c.name]), len(overApp[c.name]), "over the application's own count of requests in progress; "+method+c.what)
+			b.add("accuracy."+c.name+".over_client", "x", figures.Median(overClient[c.name]), len(overClient[c.name]), "over what the client has in flight, which has the whole way in it; "+method+c.what)
+		}
+	}()
 	before := map[string]counted{}
 	for minute := range minutes + 1 {
 		wait := time.Minute
@@ -108,27 +113,29 @@ func (b *bench) accuracy(ctx context.Context, minutes int) error {
 			before[c.name] = now
 		}
 	}
-	for _, c := range cases {
-		b.add("average over the application's: "+c.what, "x", overApp[c.name]...)
-		b.add("average over the client's: "+c.what, "x", overClient[c.name]...)
-	}
 	return nil
 }
 
-// send makes one request and reads the answer.
-func (b *bench) send(ctx context.Context, transport http.RoundTripper, name, path string) error {
+// send makes one request and reads the answer; one that is lost counts.
+func (b *bench) send(ctx context.Context, transport http.RoundTripper, name, path string) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.running.Gateway+path, nil)
 	if err != nil {
-		return err
+		return
 	}
-	request.Host = name + ".default.localhost"
+	request.Host = host(name)
 	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return err
+	if err == nil {
+		if _, err = io.Copy(io.Discard, response.Body); err == nil && response.StatusCode != http.StatusOK {
+			err = fmt.Errorf("answered %s", response.Status)
+		}
+		response.Body.Close()
 	}
-	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
-	return err
+	switch {
+	case err == nil:
+		b.count(1, 0)
+	case ctx.Err() == nil: // not one that was given up at the end
+		b.count(1, 1)
+	}
 }
 
 // counted is what an application has counted: Area is the sum of its requests' durations so far, in seconds.
@@ -156,14 +163,14 @@ func (i *integral) change(by int) float64 {
 
 // counters asks the one pod of a service.
 func (b *bench) counters(ctx context.Context, service string) (c counted, err error) {
-	var pods corev1.PodList
-	if err := b.List(ctx, &pods, client.InNamespace("default"), client.MatchingLabels{serving.ServiceLabel: service}); err != nil {
+	pods, err := b.pods(ctx, service)
+	if err != nil {
 		return c, err
 	}
-	if len(pods.Items) != 1 {
-		return c, fmt.Errorf("service %s has %d pods, not 1", service, len(pods.Items))
+	if len(pods) != 1 {
+		return c, fmt.Errorf("service %s has %d pods, not 1", service, len(pods))
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+pods.Items[0].Annotations[serving.PortAnnotation]+"/counters", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address(&pods[0])+"/counters", nil)
 	if err != nil {
 		return c, err
 	}

@@ -1,6 +1,9 @@
 package main
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // part is something that is measured. It adds its figures as soon as it has them, what it
 // has of them too when it is interrupted, and tells how far it is.
@@ -26,8 +29,13 @@ func table(o options) []part {
 		{name: "burst", about: "many requests at once to a Service at zero, beside the same to a plain pod", do: func(ctx context.Context, b *bench) error { return b.burst(ctx) }},
 		{name: "warm", about: "requests to a warm pod, beside a bare Envoy in front of it", do: func(ctx context.Context, b *bench) error { return b.warm(ctx) }},
 		{name: "split", about: splitAbout, do: func(ctx context.Context, b *bench) error { return b.split(ctx, few) }},
+		{name: "accuracy", about: "the autoscaler's averages beside the application's and the client's own count", do: func(ctx context.Context, b *bench) error { return b.accuracy(ctx, 2) }},
+		{name: "step", about: "from a step of load to the change of the scale", do: func(ctx context.Context, b *bench) error { return b.steps(ctx, min(o.n, 20)) }},
 		{name: "plane", about: "the same with no API server: the publisher, the discovery server and a real Envoy", alone: true, do: func(ctx context.Context, b *bench) error { return b.plane(ctx) }},
 		{name: "memory", about: memoryAbout, fresh: true, do: func(ctx context.Context, b *bench) error { return b.memory(ctx, 0) }},
+	}
+	if o.quick {
+		parts = slices.DeleteFunc(parts, func(p part) bool { return p.name == "accuracy" || p.name == "step" })
 	}
 	for _, n := range o.sizes {
 		if half := n / 2; n <= 1000 && !o.quick {

@@ -18,15 +18,15 @@ import (
 	"ebb.dev/ebb/apis/serving"
 )
 
-// pods of the Services of which the name begins so.
-func (b *bench) pods(ctx context.Context, prefix string) ([]corev1.Pod, error) {
+// pods of the Service of that name, or of all whose names begin with it when it ends in a hyphen.
+func (b *bench) pods(ctx context.Context, of string) ([]corev1.Pod, error) {
 	var all corev1.PodList
 	if err := b.List(ctx, &all, client.InNamespace(namespace), client.HasLabels{serving.ServiceLabel}); err != nil {
 		return nil, err
 	}
 	var pods []corev1.Pod
 	for _, p := range all.Items {
-		if strings.HasPrefix(p.Labels[serving.ServiceLabel], prefix) {
+		if name := p.Labels[serving.ServiceLabel]; name == of || strings.HasSuffix(of, "-") && strings.HasPrefix(name, of) {
 			pods = append(pods, p)
 		}
 	}
