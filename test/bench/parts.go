@@ -34,7 +34,7 @@ func table(o options) []part {
 		{name: "plane", about: "the same with no API server: the publisher, the discovery server and a real Envoy", alone: true, do: func(ctx context.Context, b *bench) error { return b.plane(ctx) }},
 		{name: "memory", about: memoryAbout, fresh: true, do: func(ctx context.Context, b *bench) error { return b.memory(ctx, 0) }},
 	}
-	if o.quick {
+	if o.quick && len(o.only) == 0 { // too long for a try
 		parts = slices.DeleteFunc(parts, func(p part) bool { return p.name == "accuracy" || p.name == "step" })
 	}
 	for _, n := range o.sizes {
