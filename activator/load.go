@@ -20,9 +20,12 @@ type sample struct {
 	inProgress                int
 	concurrencyMS             float64 // request·ms
 	issued, succeeded, failed uint64
+	coldHeld, coldProbed      time.Duration // of a start from zero that is over; 0: there was none
 }
 
-func (s sample) idle() bool { return s.inProgress == 0 && s.issued == 0 && s.concurrencyMS == 0 }
+func (s sample) idle() bool {
+	return s.coldHeld == 0 && s.inProgress == 0 && s.issued == 0 && s.concurrencyMS == 0
+}
 
 func (l *load) advance(now time.Duration) {
 	if d := now - l.changed; d > 0 {

@@ -194,9 +194,7 @@ func clusterStats(name string, s sample, ends []endpointLoad) *endpointv3.Cluste
 		TotalIssuedRequests:     s.issued,
 		TotalSuccessfulRequests: s.succeeded,
 		TotalErrorRequests:      s.failed,
-		LoadMetricStats: []*endpointv3.EndpointLoadMetricStats{{
-			MetricName: ConcurrencyMetric, TotalMetricValue: s.concurrencyMS,
-		}},
+		LoadMetricStats:         s.loadMetrics(),
 	}
 	for _, e := range ends {
 		locality.UpstreamEndpointStats = append(locality.UpstreamEndpointStats, &endpointv3.UpstreamEndpointStats{

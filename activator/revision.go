@@ -23,6 +23,7 @@ type revision struct {
 	mu      sync.Mutex
 	queue   queue
 	load    load
+	cold    cold
 	spec    *link.Revision // nil until the control plane has described it
 	refused *refusal       // requests are refused with this: unknown, deleted, cannot start
 	pods    map[string]*pod
@@ -134,6 +135,9 @@ func (r *revision) acquire(ctx context.Context, t *ticket) (ok bool, err error) 
 		r.arm(now)
 	}
 	limit := r.queue.bound
+	if first && out == held && len(r.pods) == 0 {
+		r.cold.begin(now)
+	}
 	r.mu.Unlock()
 
 	switch out {
@@ -212,6 +216,9 @@ func (r *revision) wait(ctx context.Context, t *ticket, since time.Duration) err
 	}
 	select {
 	case <-t.ready:
+		if t.err == nil {
+			r.granted()
+		}
 		return t.err
 	case <-ctx.Done():
 	case <-left:
@@ -222,6 +229,13 @@ func (r *revision) wait(ctx context.Context, t *ticket, since time.Duration) err
 		<-t.ready // granted or refused in the same moment; release gives the pod back
 	}
 	return errLeft
+}
+
+// granted notes that a request that waited has its pod.
+func (r *revision) granted() {
+	r.mu.Lock()
+	r.cold.forwards(r.env.now())
+	r.mu.Unlock()
 }
 
 // release ends a request: its pod, if it has one, is free for the next.
@@ -393,6 +407,7 @@ func (r *revision) drop(p *pod) {
 func (r *revision) settle(p *pod) {
 	if p.serves() {
 		r.stopProbe(p)
+		r.cold.serves(r.env.now())
 		r.queue.use(p)
 		return
 	}
@@ -451,6 +466,7 @@ func (r *revision) takeLoad(regular bool) (sample, []endpointLoad) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.load.take(r.env.now())
+	s.coldHeld, s.coldProbed = r.cold.take()
 	if s.idle() && regular {
 		r.active = false
 	}

@@ -245,6 +245,9 @@ func (s *Scaler) scale(ctx context.Context, r *revision, from, to int) error {
 	if err := s.opt.Writer.Scale(ctx, r.key.namespace, r.key.name, to); err != nil {
 		return err
 	}
+	if from == 0 {
+		s.opt.ColdStarts.Scaled(r.key.namespace, r.key.name, time.Now())
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current = to

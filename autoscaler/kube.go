@@ -191,6 +191,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	port := userPort(&rev)
 	for i := range pods.Items {
 		if p, ok := podOf(&pods.Items[i], port); ok {
+			r.Scaler.noteStartOf(&rev, &pods.Items[i])
 			seen.Pods = append(seen.Pods, p)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ebb.dev/ebb/apis/serving"
+	"ebb.dev/ebb/autoscaler/coldstart"
 	"ebb.dev/ebb/autoscaler/decision"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/autoscaler/window"
@@ -80,7 +81,9 @@ type Options struct {
 	Load    Load
 	Drainer Drainer
 	Writer  Writer
-	Logger  *slog.Logger
+	// ColdStarts, if given, is told of starts from zero.
+	ColdStarts *coldstart.Recorder
+	Logger     *slog.Logger
 }
 
 // Scaler decides and acts. It is an [intake.Sink]. All methods may be called from several goroutines.
@@ -243,6 +246,7 @@ func (s *Scaler) Remove(namespace, name string) {
 func (s *Scaler) drop(r *revision) {
 	delete(s.byKey, r.key)
 	delete(s.byCluster, r.cluster)
+	s.opt.ColdStarts.Forget(r.key.namespace, r.key.name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gone = true
@@ -267,6 +271,7 @@ func (s *Scaler) Observe(obs []intake.Observation) {
 		if o.Lost {
 			r.lost = o.To
 		}
+		s.noteStart(r, o)
 		rps := r.seen.Settings.Metric == serving.MetricRPS
 		if o.InFlight > 0 || o.Issued > 0 {
 			if r.looks == nil {

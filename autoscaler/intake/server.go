@@ -36,6 +36,9 @@ type Observation struct {
 	Concurrency float64
 	InFlight    int // now; with queued ones for activators
 	Issued      int // begun in the period
+	// ColdHeld is set once after a start from zero: how long the first request waited, and after how much of that
+	// a pod served (0: not known).
+	ColdHeld, ColdProbed time.Duration
 	// Lost: the reporter is gone with requests in flight; what it serves from now on is unknown.
 	Lost bool
 }

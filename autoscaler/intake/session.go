@@ -279,7 +279,7 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 		if sess.kind == Gateway && r.priority != 0 {
 			continue // on an activator, which reports it itself
 		}
-		if r.inProgress == 0 && r.issued == 0 && r.concurrencyMillis == 0 {
+		if r.inProgress == 0 && r.issued == 0 && r.concurrencyMillis == 0 && r.coldHeld == 0 {
 			continue
 		}
 		if l == nil {
@@ -296,6 +296,9 @@ func (sess *session) cluster(msg []byte, now time.Time) error {
 		o.Issued += int(min(r.issued, maxCount))
 		if r.exact {
 			o.Concurrency += r.concurrencyMillis / 1000
+		}
+		if sess.kind == Activator {
+			o.ColdHeld, o.ColdProbed = max(o.ColdHeld, r.coldHeld), max(o.ColdProbed, r.coldProbed)
 		}
 		for _, ep := range r.endpoints {
 			if err := sess.er.parse(ep); err != nil {

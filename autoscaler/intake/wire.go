@@ -18,6 +18,13 @@ import (
 // over load_report_interval, in request·milliseconds.
 const concurrencyMetric = "ebb.concurrency_ms"
 
+// How long the first request of a start from zero was held, and when a pod served, in
+// milliseconds since that request: once, after the start.
+const (
+	coldHeldMetric   = "ebb.cold_held_ms"
+	coldProbedMetric = "ebb.cold_probed_ms"
+)
+
 // node is who reports.
 type node struct{ id, cluster string }
 
@@ -34,6 +41,8 @@ type localityReport struct {
 	priority           uint64
 	exact              bool
 	concurrencyMillis  float64
+	coldHeld           time.Duration // 0: there was no start
+	coldProbed         time.Duration
 	endpoints          [][]byte
 }
 
@@ -120,19 +129,27 @@ func (l *localityReport) parse(msg []byte) error {
 		case 3:
 			l.inProgress = v
 		case 5:
-			var named bool
+			var name []byte
 			var value float64
 			err := fields(b, func(num protowire.Number, v uint64, b []byte) error {
 				switch num {
 				case 1:
-					named = string(b) == concurrencyMetric
+					name = b
 				case 3:
 					value = math.Float64frombits(v)
 				}
 				return nil
 			})
-			if named && value >= 0 && !math.IsInf(value, 0) {
+			if !(value >= 0 && value <= math.MaxFloat64) {
+				return err
+			}
+			switch string(name) {
+			case concurrencyMetric:
 				l.exact, l.concurrencyMillis = true, value
+			case coldHeldMetric:
+				l.coldHeld = span(value)
+			case coldProbedMetric:
+				l.coldProbed = span(value)
 			}
 			return err
 		case 6:
@@ -144,6 +161,11 @@ func (l *localityReport) parse(msg []byte) error {
 		}
 		return nil
 	})
+}
+
+// span is milliseconds that a reporter claims, up to an hour.
+func span(ms float64) time.Duration {
+	return time.Duration(min(ms, 3600e3) * float64(time.Millisecond))
 }
 
 func (e *endpointReport) parse(msg []byte) error {

@@ -249,6 +249,9 @@ func (c *container) start(attempt int) (*shim.Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	if attempt == 0 {
+		c.p.times.pulled(c.p)
+	}
 	var spec shim.Spec
 	dir := c.folder(attempt)
 	for try := time.Second; ; try = min(2*try, 20*time.Second) {
@@ -346,6 +349,7 @@ func (c *container) watch(run *shim.Container, end <-chan struct{}) (shim.Exit, 
 		c.restarts = attemptOf(run.Dir)
 		c.state = v1.ContainerState{Running: &v1.ContainerStateRunning{StartedAt: metav1.NewTime(run.State.Started)}}
 		if !taken {
+			c.p.times.ran(run.State.Started)
 			c.started, c.ready, c.notReady = !hasStartup, !hasStartup && !hasReady, ""
 		}
 		c.noteUp()

@@ -43,6 +43,7 @@ type pod struct {
 	stopped  bool      // stopping is closed
 	vanished bool      // the object has gone
 	failure  string    // why the pod as a whole cannot run
+	times    startTimes
 	sooner   chan struct{}
 
 	claims  map[string]bool // names of those that it has; under the node's mu
@@ -167,6 +168,11 @@ func (p *pod) run() {
 		return
 	}
 	adopted := p.restore()
+	if !adopted {
+		p.mu.Lock()
+		p.times.Created = time.Now()
+		p.mu.Unlock()
+	}
 	if err := p.prepare(); err != nil {
 		p.mu.Lock()
 		p.failure = err.Error()
@@ -180,6 +186,10 @@ func (p *pod) run() {
 			if err := p.n.bind(p, o); err != nil {
 				p.n.log.Info("pod is not for this node", "pod", p.name, "error", err)
 				p.forget()
+			} else {
+				p.mu.Lock()
+				p.times.Scheduled = time.Now()
+				p.mu.Unlock()
 			}
 			close(p.bound)
 		})

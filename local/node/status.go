@@ -164,7 +164,20 @@ func (p *pod) status(old v1.PodStatus) v1.PodStatus {
 		message = "containers with unready status: [" + strings.Join(unready, " ") + "]" + why
 	}
 	s.Conditions = p.conditions(old.Conditions, initialized, len(unready) == 0, reason, message, now)
+	if begins := p.times.condition(running == len(p.mains)); begins != nil && !hasCondition(s.Conditions, begins.Type) {
+		begins.LastTransitionTime = now
+		s.Conditions = append(s.Conditions, *begins)
+	}
 	return s
+}
+
+func hasCondition(all []v1.PodCondition, kind v1.PodConditionType) bool {
+	for _, c := range all {
+		if c.Type == kind {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pod) initFailed() bool {

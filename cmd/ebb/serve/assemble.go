@@ -15,6 +15,7 @@ import (
 	"ebb.dev/ebb/apis/admission"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/autoscaler"
+	"ebb.dev/ebb/autoscaler/coldstart"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/controllers/certificate"
 	"ebb.dev/ebb/controllers/configuration"
@@ -59,14 +60,18 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	if err := publisher.Index(context.Background()); err != nil {
 		return err
 	}
+	starts := coldstart.NewRecorder()
 	scaler := autoscaler.New(autoscaler.Options{
-		Load:    loads,
-		Drainer: publisher,
-		Writer:  autoscaler.KubeWriter{Client: mgr.GetClient()},
-		Logger:  log.With("part", "autoscaler"),
+		Load:       loads,
+		Drainer:    publisher,
+		Writer:     autoscaler.KubeWriter{Client: mgr.GetClient()},
+		ColdStarts: starts,
+		Logger:     log.With("part", "autoscaler"),
 	})
-	if err := metrics.Registry.Register(scaler.Collector()); err != nil {
-		return fmt.Errorf("register the autoscaler's metrics: %w", err)
+	for _, c := range append(starts.Collectors(), scaler.Collector()) {
+		if err := metrics.Registry.Register(c); err != nil {
+			return fmt.Errorf("register the autoscaler's metrics: %w", err)
+		}
 	}
 	loads.SetSink(scaler)
 	scaling := &autoscaler.Reconciler{

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"sync"
+	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/autoscaler"
+	"ebb.dev/ebb/autoscaler/coldstart"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/proxy/publish"
 )
@@ -87,6 +89,16 @@ type Explanation struct {
 	Reasons []string `json:"reasons"`
 	// Settings in effect, and where each comes from.
 	Settings []settings.Setting `json:"settings"`
+	// LastStart from zero, nil where none is known.
+	LastStart *LastStart `json:"lastStart,omitempty"`
+}
+
+// LastStart is where the time of a start from zero went.
+type LastStart struct {
+	At       time.Time        `json:"at"` // of the first request
+	Parts    []coldstart.Part `json:"parts"`
+	Complete bool             `json:"complete"`         // the request was forwarded
+	Coarse   bool             `json:"coarse,omitempty"` // the pod's steps count from when the control plane heard of them
 }
 
 // explain tells, for ?namespace=&revision=, why the revision has as many pods as it has.
@@ -111,5 +123,9 @@ func (h *health) explain(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(Explanation{Reasons: reasons, Settings: all})
+	answer := Explanation{Reasons: reasons, Settings: all}
+	if s, ok := scaling.Scaler.LastStart(namespace, revision); ok {
+		answer.LastStart = &LastStart{At: s.Arrived, Parts: s.Parts(), Complete: s.Complete(), Coarse: s.Coarse}
+	}
+	_ = json.NewEncoder(w).Encode(answer)
 }
