@@ -54,8 +54,9 @@ func root() *cobra.Command {
 		}
 	}
 	add(use, user.Commands()...)
+	add(use, user.VersionCommand(version))
 	add(local, up.Command(), demo.Command(), up.EnvoyCommand())
-	add(parts, untilSignal(serve.ControllerCommand()), untilSignal(serve.ActivatorCommand()), untilSignal(gateway.Command()))
+	add(parts, untilSignal(serve.ControllerCommand(user.BuildVersion(version).Ebb)), untilSignal(serve.ActivatorCommand()), untilSignal(gateway.Command()))
 	sayUsage(cmd)
 	return cmd
 }

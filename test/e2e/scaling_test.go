@@ -25,14 +25,16 @@ func TestScalingOfALiveService(t *testing.T) {
 	n.AwaitReadyPods("hello", 2)
 	from := func(setting string) string {
 		t.Helper()
-		var all []struct {
-			Revision string             `json:"revision"`
-			Settings []settings.Setting `json:"settings"`
+		var all struct {
+			Revisions []struct {
+				Revision string             `json:"revision"`
+				Settings []settings.Setting `json:"settings"`
+			} `json:"revisions"`
 		}
-		if err := json.Unmarshal([]byte(command(t, n, "explain", "hello", "-o", "json")), &all); err != nil || len(all) != 1 {
+		if err := json.Unmarshal([]byte(command(t, n, "explain", "hello", "-o", "json")), &all); err != nil || len(all.Revisions) != 1 {
 			t.Fatalf("explain explains %+v, %v", all, err)
 		}
-		for _, s := range all[0].Settings {
+		for _, s := range all.Revisions[0].Settings {
 			if s.Name == setting {
 				return s.Value + " from " + s.From
 			}

@@ -60,7 +60,7 @@ func WriteTable[T any](w io.Writer, format Format, columns []Column[T], items []
 	line(func(c Column[T]) string { return c.Title })
 	for _, item := range items {
 		line(func(c Column[T]) string {
-			if v := oneLine(c.Value(item)); v != "" {
+			if v := OneLine(c.Value(item)); v != "" {
 				return v
 			}
 			return "<none>"
@@ -115,8 +115,8 @@ func Age(t, now time.Time) string {
 
 const cellLimit = 160 // runes
 
-// oneLine makes text fit a cell.
-func oneLine(text string) string {
+// OneLine makes text fit a cell, or a line of its own.
+func OneLine(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if utf8.RuneCountInString(text) > cellLimit {
 		return string([]rune(text)[:cellLimit-1]) + "…"

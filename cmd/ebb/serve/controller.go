@@ -41,6 +41,7 @@ import (
 )
 
 type controllerOptions struct {
+	version                      string
 	kubeconfig, namespace        string
 	xdsListen                    string
 	tls                          tlsFiles
@@ -56,9 +57,9 @@ type controllerOptions struct {
 	verbose                      bool
 }
 
-// ControllerCommand is `ebb controller`.
-func ControllerCommand() *cobra.Command {
-	o := &controllerOptions{}
+// ControllerCommand is `ebb controller`, which says that it is the version given.
+func ControllerCommand(version string) *cobra.Command {
+	o := &controllerOptions{version: version}
 	cmd := &cobra.Command{
 		Use:   "controller",
 		Short: "Run the control plane: controllers, admission, autoscaler, discovery server",
@@ -116,7 +117,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	health := &health{}
+	health := &health{version: o.version}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
 		Logger:                        logr.FromSlogHandler(log.Handler()),

@@ -18,6 +18,7 @@ import (
 
 // health answers what people and probes ask of the control plane beside its metrics.
 type health struct {
+	version   string
 	mu        sync.Mutex
 	mgr       ctrl.Manager
 	publisher *publish.Publisher
@@ -78,6 +79,7 @@ func (h *health) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{
+		"version":   h.version,
 		"streams":   publisher.Server().Streams(),
 		"reporters": loads.Reporters(),
 	})

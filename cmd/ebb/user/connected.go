@@ -12,6 +12,7 @@ import (
 
 // controllerStatus is what the controller answers on /status.
 type controllerStatus struct {
+	Version   string            `json:"version"`
 	Streams   []xds.StreamInfo  `json:"streams"`
 	Reporters []intake.Reporter `json:"reporters"`
 }

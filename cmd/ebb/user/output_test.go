@@ -60,6 +60,8 @@ func TestOutput(t *testing.T) {
 		"revisions": func(s *Session) error { l, r := world(now); return s.printRevisions(r, sharesOf(l), now) },
 		"traffic":   func(s *Session) error { l, _ := world(now); return s.printTraffic(&l.Items[1]) },
 		"status":    func(s *Session) error { return s.printStatus(platformOfParts()) },
+		"cluster":   func(s *Session) error { return s.printStatus(platformOfPods()) },
+		"explain":   func(s *Session) error { return s.printExplanation(explained(now), now) },
 	} {
 		for _, format := range []output.Format{output.Table, output.Wide, output.Name, output.YAML} {
 			var out bytes.Buffer

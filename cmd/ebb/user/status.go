@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,19 +15,24 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/cmd/ebb/output"
 	"ebb.dev/ebb/proxy/xds"
 )
 
-// Part is one process of an embedded platform.
+// Part is one process of an embedded platform, or one pod of the platform on a cluster.
 type Part struct {
 	Name   string `json:"name"`
 	PID    int    `json:"pid"`
 	State  string `json:"state"`
 	Memory int64  `json:"memory"` // resident, bytes
+
+	Node     string `json:"node,omitempty"` // that the pod is on
+	Restarts int32  `json:"restarts,omitempty"`
 }
 
 // PlatformStatus is what `ebb status` shows.
@@ -35,6 +41,7 @@ type PlatformStatus struct {
 	Version    string          `json:"version"`
 	Parts      []Part          `json:"parts,omitempty"`
 	Controller json.RawMessage `json:"controller,omitempty"`
+	Problems   []string        `json:"problems,omitempty"` // what could not be asked
 	Nodes      int             `json:"nodes"`
 	Isolation  string          `json:"isolation,omitempty"` // of the pods of an embedded node
 	Services   int             `json:"services"`
@@ -98,9 +105,13 @@ func (s *Session) platformStatus(ctx context.Context) (*PlatformStatus, error) {
 	if s.Local != nil {
 		st.Gateway, st.Registry, st.Kubeconfig = s.Local.Gateway, s.Local.Registry, s.Local.Kubeconfig
 		st.Parts = parts(ctx, *s.Local)
-		if text, err := fetch(ctx, "http://"+s.Local.Controller+"/status"); err == nil && json.Valid(text) {
-			st.Controller = text
-		}
+	} else if err := s.podParts(ctx, st); err != nil {
+		st.Problems = append(st.Problems, err.Error())
+	}
+	if text, err := s.ask(ctx, "/status", nil); err != nil {
+		st.Problems = append(st.Problems, err.Error())
+	} else if json.Valid(text) {
+		st.Controller = text
 	}
 	return st, nil
 }
@@ -123,6 +134,32 @@ func parts(ctx context.Context, running datadir.Running) []Part {
 	}
 	slices.SortFunc(all, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// podParts are the platform's pods on a cluster.
+func (s *Session) podParts(ctx context.Context, st *PlatformStatus) error {
+	var pods corev1.PodList
+	if err := s.List(ctx, &pods, client.InNamespace(serving.Namespace)); err != nil {
+		return s.explain(err, "pods of namespace "+serving.Namespace)
+	}
+	for i := range pods.Items {
+		p := &pods.Items[i]
+		part := Part{Name: p.Name, State: podState(*p), Node: p.Spec.NodeName}
+		switch {
+		case podIsReady(p) && p.DeletionTimestamp == nil:
+			part.State = "ready"
+		case podTrouble(p) != nil:
+			part.State = "not ready: " + podTrouble(p).String()
+		}
+		for _, c := range p.Status.ContainerStatuses {
+			part.Restarts += c.RestartCount
+		}
+		st.Parts = append(st.Parts, part)
+	}
+	if len(st.Parts) == 0 {
+		return errors.New("no pods in namespace " + serving.Namespace + ": Ebb's own parts do not run on this cluster")
+	}
+	return nil
 }
 
 // resident memory of a process in bytes, from /proc; 0 when there is none.
@@ -188,6 +225,7 @@ func (s *Session) printStatus(st *PlatformStatus) error {
 		{"Gateways", connected(st.Controller, xds.Gateway)},
 		{"Activators", connected(st.Controller, xds.Activator)},
 		{"Load reports", reporting(st.Controller, time.Now())},
+		{"Problems", strings.Join(st.Problems, "\n")},
 	}); err != nil {
 		return err
 	}
@@ -195,6 +233,14 @@ func (s *Session) printStatus(st *PlatformStatus) error {
 		return nil
 	}
 	fmt.Fprintln(s.Out)
+	if st.Parts[0].Node != "" || st.Parts[0].PID == 0 && st.Kubeconfig == "" {
+		return output.WriteTable(s.Out, s.Format, []output.Column[Part]{
+			{Title: "PART", Value: func(p Part) string { return p.Name }},
+			{Title: "STATE", Value: func(p Part) string { return p.State }},
+			{Title: "RESTARTS", Value: func(p Part) string { return strconv.Itoa(int(p.Restarts)) }},
+			{Title: "NODE", Value: func(p Part) string { return p.Node }},
+		}, st.Parts)
+	}
 	return output.WriteTable(s.Out, s.Format, []output.Column[Part]{
 		{Title: "PART", Value: func(p Part) string { return p.Name }},
 		{Title: "STATE", Value: func(p Part) string { return p.State }},
