@@ -13,7 +13,6 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -43,7 +42,10 @@ type BootstrapConfig struct {
 	Controller string // host:port of the control plane's gRPC listener
 	// Admin is where Envoy's own interface listens: a loopback "ip:port" (port 0 picks
 	// one) or "unix:<path>". Empty: nowhere.
-	Admin    string
+	Admin string
+	// Metrics is where GET /metrics and GET /ready are answered, and nothing else of the admin
+	// interface: an "ip:port" that other machines may reach. Empty: nowhere. It needs Admin, with a port.
+	Metrics  string
 	TLS      *BootstrapTLS // nil: plain text
 	Overload OverloadLimits
 }
@@ -98,7 +100,7 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 			SetNodeOnFirstMessageOnly: true,
 			GrpcServices:              []*corev3.GrpcService{controllerService()},
 		}},
-		StatsConfig: &metricsv3.StatsConfig{StatsMatcher: statsKept()},
+		StatsConfig: statsConfig(),
 		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
 			Name:           "admin", // what an operator sets by hand while looking for a fault
 			LayerSpecifier: &bootstrapv3.RuntimeLayer_AdminLayer_{AdminLayer: &bootstrapv3.RuntimeLayer_AdminLayer{}},
@@ -108,28 +110,15 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 		// Whoever looks at an overloaded gateway, or drains it, is let in.
 		bootstrap.Admin = &bootstrapv3.Admin{Address: admin, IgnoreGlobalConnLimit: true}
 	}
+	if c.Metrics != "" {
+		if err := addMetrics(bootstrap, c.Metrics, admin); err != nil {
+			return fail(err)
+		}
+	}
 	if err := bootstrap.ValidateAll(); err != nil {
 		return fail(err)
 	}
 	return renderYAML(bootstrap)
-}
-
-// statsKept is the list of what is counted: the gateway as a whole and its
-// connection to the control plane. What is counted for a cluster or a route costs
-// more memory than the cluster itself; per revision there are load reports.
-func statsKept() *metricsv3.StatsMatcher {
-	patterns := []*matcherv3.StringMatcher{}
-	for _, prefix := range []string{
-		"cluster." + controllerCluster + ".", "cluster_manager.", "control_plane.", "listener_manager.", "server.",
-	} {
-		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
-	}
-	patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: `http\.[a-z0-9-]+\.(downstream_|no_route).*`},
-	}})
-	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{
-		InclusionList: &matcherv3.ListStringMatcher{Patterns: patterns},
-	}}
 }
 
 func controllerService() *corev3.GrpcService {

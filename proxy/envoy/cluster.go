@@ -37,6 +37,7 @@ func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 	}
 	return check(who(c.Owner, c.Name), &clusterv3.Cluster{
 		Name:                          c.Name,
+		AltStatName:                   c.Stats,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:              &clusterv3.Cluster_EdsClusterConfig{EdsConfig: fromADS()},
 		LbPolicy:                      clusterv3.Cluster_LEAST_REQUEST,

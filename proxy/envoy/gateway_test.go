@@ -36,6 +36,7 @@ type gateway struct {
 type cluster struct {
 	name     string
 	protocol ir.Protocol
+	stats    string
 	pods     []netip.AddrPort
 	behind   []netip.AddrPort // priority 1
 	hold     *ir.Hold         // instead of behind: activators by way of a hold
@@ -57,6 +58,9 @@ type setup struct {
 	address  netip.AddrPort // 127.0.0.1:0 if not given
 	limits   ir.Limits
 	overload []byte // the overload manager, JSON
+	// bootstrap is more of it, YAML, with the admin interface; "" for that alone.
+	bootstrap string
+	listener  func(*ir.Listener)
 }
 
 func startGatewayWith(t *testing.T, s setup, hosts []ir.VirtualHost, clusters ...cluster) *gateway {
@@ -64,14 +68,19 @@ func startGatewayWith(t *testing.T, s setup, hosts []ir.VirtualHost, clusters ..
 	if !s.address.IsValid() {
 		s.address = netip.MustParseAddrPort("127.0.0.1:0")
 	}
+	if s.bootstrap == "" {
+		s.bootstrap = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}, ignore_global_conn_limit: true}"
+	}
 	g := &gateway{dir: t.TempDir()}
 	route := ir.Route{Name: "route/test/test/1", Owner: "Route/test/test", Hosts: hosts}
 
 	var listeners []proto.Message
 	for _, audience := range []ir.Audience{ir.External, ir.Internal} {
-		l, err := envoy.Listener(ir.Listener{
-			Name: string(audience), Audience: audience, Address: s.address, Limits: s.limits,
-		})
+		listener := ir.Listener{Name: string(audience), Audience: audience, Address: s.address, Limits: s.limits}
+		if s.listener != nil {
+			s.listener(&listener)
+		}
+		l, err := envoy.Listener(listener)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +115,7 @@ func startGatewayWith(t *testing.T, s setup, hosts []ir.VirtualHost, clusters ..
 	}
 	g.write(t, "rds", config)
 	for _, c := range clusters {
-		encoded, err := envoy.Cluster(ir.Cluster{Name: c.name, Protocol: c.protocol})
+		encoded, err := envoy.Cluster(ir.Cluster{Name: c.name, Protocol: c.protocol, Stats: c.stats})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,14 +126,14 @@ func startGatewayWith(t *testing.T, s setup, hosts []ir.VirtualHost, clusters ..
 
 	bootstrap := fmt.Sprintf(`
 node: {id: test, cluster: ebb-gateway}
-admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}, ignore_global_conn_limit: true}
 bootstrap_extensions:
 - name: envoy.bootstrap.internal_listener
   typed_config: {"@type": type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener}
 dynamic_resources:
   cds_config: {resource_api_version: V3, path_config_source: {path: %[1]s/cds.json}}
   lds_config: {resource_api_version: V3, path_config_source: {path: %[1]s/lds.json}}
-`, g.dir)
+%[2]s
+`, g.dir, s.bootstrap)
 	if s.overload != nil {
 		bootstrap += fmt.Sprintf("overload_manager: %s\n", s.overload)
 	}

@@ -20,6 +20,8 @@ type Cluster struct {
 	Name     string // see RevisionCluster
 	Owner    Owner
 	Protocol Protocol
+	// Stats is under what requests are counted, see [RevisionStats]; "" is not at all.
+	Stats string `json:",omitempty"`
 }
 
 // Health of an endpoint as the control plane sees it.
@@ -66,4 +68,14 @@ func ParseRevisionCluster(cluster string) (namespace, name, uid string, err erro
 		return "", "", "", fmt.Errorf("cluster %q is not of the form rev/<namespace>/<name>/<uid>", cluster)
 	}
 	return p[1], p[2], p[3], nil
+}
+
+// RevisionStats is under what a revision's requests are counted:
+// revision/<namespace>/<service>/<name>. It is the same for revisions of one name that come
+// after each other. A revision of no service has its own name for that too.
+func RevisionStats(namespace, service, name string) string {
+	if service == "" {
+		service = name
+	}
+	return "revision/" + namespace + "/" + service + "/" + name
 }

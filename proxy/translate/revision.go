@@ -21,6 +21,7 @@ func Revision(rev *v1.Revision) ir.Cluster {
 		Name:     clusterOf(rev),
 		Owner:    RevisionOwner(rev.Namespace, rev.Name),
 		Protocol: protocol(rev),
+		Stats:    ir.RevisionStats(rev.Namespace, rev.Labels[serving.ServiceLabel], rev.Name),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -26,9 +27,11 @@ const patience = 30 * time.Second
 
 // Envoy is a running process.
 type Envoy struct {
-	// Admin is the base URL of its admin interface, without a slash at the end.
+	// Admin is the base URL of its admin interface, without a slash at the end. Where that is a unix
+	// socket only the methods here reach it.
 	Admin string
 
+	client  *http.Client // of the admin interface
 	command *exec.Cmd
 	exited  chan struct{}
 	log     *logBuffer
@@ -80,15 +83,24 @@ func Start(t testing.TB, bootstrap []byte, args ...string) *Envoy {
 			t.Logf("the log of Envoy:\n%s", e.log)
 		}
 	})
-	e.await(t, "its admin interface", func() error {
+	e.Await(t, "its admin interface", func() error {
 		text, err := os.ReadFile(admin)
 		if err != nil {
 			return err
 		}
-		if !bytes.Contains(text, []byte(":")) {
+		switch {
+		case bytes.HasPrefix(text, []byte("/")):
+			path := strings.TrimSpace(string(text))
+			e.Admin = "http://admin"
+			e.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", path)
+			}}}
+		case bytes.Contains(text, []byte(":")):
+			e.Admin = "http://" + strings.TrimSpace(string(text))
+			e.client = http.DefaultClient
+		default:
 			return errors.New("the file with the admin address is empty")
 		}
-		e.Admin = "http://" + strings.TrimSpace(string(text))
 		_, err = e.get("/server_info")
 		return err
 	})
@@ -98,7 +110,7 @@ func Start(t testing.TB, bootstrap []byte, args ...string) *Envoy {
 // AwaitReady waits until Envoy has all it asked for and its listeners are open.
 func (e *Envoy) AwaitReady(t testing.TB) {
 	t.Helper()
-	e.await(t, "Envoy to be ready", func() error {
+	e.Await(t, "Envoy to be ready", func() error {
 		_, err := e.get("/ready")
 		return err
 	})
@@ -109,7 +121,7 @@ func (e *Envoy) AwaitReady(t testing.TB) {
 func (e *Envoy) Listener(t testing.TB, name string) netip.AddrPort {
 	t.Helper()
 	var address netip.AddrPort
-	e.await(t, "listener "+name, func() error {
+	e.Await(t, "listener "+name, func() error {
 		text, err := e.get("/listeners?format=json")
 		if err != nil {
 			return err
@@ -161,7 +173,7 @@ func (e *Envoy) get(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := e.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -173,8 +185,8 @@ func (e *Envoy) get(path string) ([]byte, error) {
 	return text, err
 }
 
-// await asks again until the answer is nil.
-func (e *Envoy) await(t testing.TB, what string, ask func() error) {
+// Await asks again until the answer is nil.
+func (e *Envoy) Await(t testing.TB, what string, ask func() error) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

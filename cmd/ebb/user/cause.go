@@ -144,11 +144,14 @@ func (c *cause) belowRevision(e *evidence, revision string, onlyTrouble bool) {
 		if p.Labels[serving.RevisionLabel] != revision || p.DeletionTimestamp != nil || podIsReady(p) {
 			continue
 		}
-		if t := podTrouble(p); t != nil {
+		t := podTrouble(p)
+		if t != nil {
 			c.Chain = append(c.Chain, *t)
 			found = true
 		}
-		if w := warning(e.events, "Pod", func(name string) bool { return name == p.Name }); w != nil && (!onlyTrouble || found) {
+		// A kubelet says why a probe fails, or a volume is not there, by an event alone.
+		w := warning(e.events, "Pod", func(name string) bool { return name == p.Name })
+		if w != nil && (t == nil && !onlyTrouble || t != nil && t.Reason == "ContainersNotReady") {
 			c.add("event of pod "+p.Name, w.Reason, w.Message)
 			found = true
 		}

@@ -75,6 +75,7 @@ func TestFindCause(t *testing.T) {
 				e.pods = []corev1.Pod{podOf(corev1.ContainerStatus{Name: "user-container", RestartCount: 2,
 					State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off"}},
 					LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: "the database is on fire\n"}}})}
+				e.events = []corev1.Event{event("Pod", pod, "BackOff", "Back-off restarting failed container", 1)}
 				return e
 			},
 			object: "pod " + pod + ", container user-container", says: "ExitCode1: the database is on fire", next: "`ebb logs shop --previous`",
