@@ -95,7 +95,7 @@ type Recorder struct {
 // NewRecorder returns one that is empty.
 func NewRecorder() *Recorder {
 	buckets := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
-	return &Recorder{
+	r := &Recorder{
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ebb_coldstart_step_seconds", Help: "What each step of a start from zero took.", Buckets: buckets,
 		}, []string{"step"}),
@@ -104,6 +104,10 @@ func NewRecorder() *Recorder {
 		}),
 		byKey: map[key]*list.Element{}, oldest: list.New(),
 	}
+	for _, name := range names {
+		r.took.WithLabelValues(name) // every series is there from the beginning
+	}
+	return r
 }
 
 // Collectors are the recorder's metrics.

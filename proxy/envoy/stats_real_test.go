@@ -20,6 +20,7 @@ import (
 
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/test/metricsdoc"
 )
 
 // bootstrapParts is the product's own bootstrap without what it asks the control plane for.
@@ -209,6 +210,8 @@ func TestSeriesOfRevisions(t *testing.T) {
 		t.Errorf("the listeners counted %v requests, want %d", requests, last*len(statuses))
 	}
 
+	compareWithPage(t, families)
+
 	for _, ask := range []struct {
 		method, path string
 		want         int
@@ -220,4 +223,16 @@ func TestSeriesOfRevisions(t *testing.T) {
 			t.Errorf("%s %s answers %d, want %d", ask.method, ask.path, status, ask.want)
 		}
 	}
+}
+
+// compareWithPage holds docs/metrics.md to what the gateway has of revisions and listeners.
+func compareWithPage(t *testing.T, families map[string]*dto.MetricFamily) {
+	t.Helper()
+	var all []*dto.MetricFamily
+	for name, f := range families {
+		if len(f.GetMetric()) > 0 && (labels(f.GetMetric()[0])["revision"] != "" || metricsdoc.Read(t, "Gateway")[name].Type != "") {
+			all = append(all, f)
+		}
+	}
+	metricsdoc.Compare(t, "Gateway", "envoy_", all)
 }

@@ -31,12 +31,32 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time from a response to its acknowledgement or rejection.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}}, []string{"type", "answer"}),
 	}
+	for _, role := range []Role{Gateway, Activator, Other} {
+		m.streams.WithLabelValues(string(role))
+	}
+	for _, name := range labels() {
+		for _, c := range []*prometheus.CounterVec{m.responses, m.resources, m.bytes, m.rejects} {
+			c.WithLabelValues(name)
+		}
+		for _, answer := range []string{"ack", "nack"} {
+			m.acks.WithLabelValues(name, answer)
+		}
+	}
 	if reg != nil {
 		for _, c := range []prometheus.Collector{m.streams, m.responses, m.resources, m.bytes, m.rejects, m.acks} {
 			reg.MustRegister(c)
 		}
 	}
 	return m
+}
+
+// labels are all that label gives.
+func labels() []string {
+	all := []string{"other"}
+	for _, url := range []string{ClusterType, EndpointType, SecretType, ListenerType, ScopeType, RouteType} {
+		all = append(all, label(url))
+	}
+	return all
 }
 
 func label(url string) string {

@@ -193,16 +193,18 @@ func removeAll(path string) error {
 
 // Running is what user commands must know of a platform that is up.
 type Running struct {
-	PID          int            `json:"pid"`
-	Kubeconfig   string         `json:"kubeconfig"`
-	Gateway      string         `json:"gateway"`      // host:port of the external listener
-	GatewayHTTPS string         `json:"gatewayHTTPS"` // host:port for callers from outside, with TLS
-	Internal     string         `json:"internal"`     // host:port of the in-cluster listener
-	Registry     string         `json:"registry"`     // host:port
-	Controller   string         `json:"controller"`
-	Control      string         `json:"control"` // host:port of discovery and load reports, mutual TLS
-	Activator    string         `json:"activator"`
-	Parts        map[string]int `json:"parts"` // process ids by name
+	PID          int    `json:"pid"`
+	Kubeconfig   string `json:"kubeconfig"`
+	Gateway      string `json:"gateway"`      // host:port of the external listener
+	GatewayHTTPS string `json:"gatewayHTTPS"` // host:port for callers from outside, with TLS
+	Internal     string `json:"internal"`     // host:port of the in-cluster listener
+	Registry     string `json:"registry"`     // host:port
+	Controller   string `json:"controller"`
+	Control      string `json:"control"` // host:port of discovery and load reports, mutual TLS
+	Activator    string `json:"activator"`
+	// GatewayMetrics is host:port of /metrics and /ready of the gateway.
+	GatewayMetrics string         `json:"gatewayMetrics"`
+	Parts          map[string]int `json:"parts"` // process ids by name
 }
 
 // WriteRunning replaces the record.

@@ -68,10 +68,8 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		ColdStarts: starts,
 		Logger:     log.With("part", "autoscaler"),
 	})
-	for _, c := range append(starts.Collectors(), scaler.Collector()) {
-		if err := metrics.Registry.Register(c); err != nil {
-			return fmt.Errorf("register the autoscaler's metrics: %w", err)
-		}
+	if err := registerMetrics(metrics.Registry, o.version, publisher, loads, scaler, starts, health.leading(mgr)); err != nil {
+		return err
 	}
 	loads.SetSink(scaler)
 	scaling := &autoscaler.Reconciler{

@@ -39,6 +39,18 @@ func (h *health) get() (ctrl.Manager, *publish.Publisher, *intake.Server) {
 	return h.mgr, h.publisher, h.loads
 }
 
+// leading says whether this replica leads.
+func (*health) leading(mgr ctrl.Manager) func() bool {
+	return func() bool {
+		select {
+		case <-mgr.Elected():
+			return true
+		default:
+			return false
+		}
+	}
+}
+
 func (h *health) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		"/healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),

@@ -40,7 +40,7 @@ func portRequests(o Options) []datadir.PortRequest {
 		gateway,
 		{Name: "internal", Fixed: o.InternalPort, Flag: "--internal-port"}, {Name: "registry", Remember: true}, {Name: "apiserver"}, {Name: "etcd"}, {Name: "etcd-peer", Remember: true},
 		{Name: "kubelet"}, {Name: "node-metrics"}, {Name: "xds"}, {Name: "webhook"}, {Name: "controller-metrics"}, {Name: "activator"},
-		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"}, {Name: "gateway-https", Host: o.Address},
+		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"}, {Name: "gateway-metrics"}, {Name: "gateway-https", Host: o.Address},
 	}
 	if !o.ThrowAway { // numbers that people know, where they are free
 		requests[1].Prefer, requests[2].Prefer, requests[len(requests)-1].Prefer = 8081, 5000, 8443
@@ -178,7 +178,7 @@ const gatewayDrain = 5 * time.Second
 func (l *layout) gatewayConfig() gateway.Config {
 	return gateway.Config{
 		Bootstrap: envoy.BootstrapConfig{
-			NodeID: "gateway-0", Controller: l.at("xds"), Admin: l.at("gateway-admin"),
+			NodeID: "gateway-0", Controller: l.at("xds"), Admin: l.at("gateway-admin"), Metrics: l.at("gateway-metrics"),
 			TLS:      &envoy.BootstrapTLS{CertFile: l.dir.PKI("mesh-gateway.crt"), KeyFile: l.dir.PKI("mesh-gateway.key"), CAFile: l.dir.PKI("mesh-ca.crt")},
 			Overload: gateway.Limits(envoy.OverloadLimits{}),
 		},

@@ -262,7 +262,7 @@ func (p *Platform) Running() datadir.Running {
 	}
 	return datadir.Running{
 		PID: os.Getpid(), Kubeconfig: p.dir.Kubeconfig(), Gateway: gateway, GatewayHTTPS: secure, Internal: p.at("internal"), Registry: fmt.Sprintf("localhost:%d", p.ports["registry"]),
-		Controller: p.at("controller-metrics"), Control: p.at("xds"), Activator: p.at("activator-metrics"), Parts: parts,
+		Controller: p.at("controller-metrics"), Control: p.at("xds"), Activator: p.at("activator-metrics"), GatewayMetrics: p.at("gateway-metrics"), Parts: parts,
 	}
 }
 

@@ -118,7 +118,10 @@ func (s *Session) platformStatus(ctx context.Context) (*PlatformStatus, error) {
 
 // parts looks at the processes of a platform that runs here.
 func parts(ctx context.Context, running datadir.Running) []Part {
-	ready := map[string]string{"controller": running.Controller, "activator": running.Activator}
+	ready := map[string]string{
+		"controller": running.Controller + "/readyz", "activator": running.Activator + "/readyz",
+		"gateway": running.GatewayMetrics + "/ready", "registry": running.Registry + "/v2/",
+	}
 	var all []Part
 	for name, pid := range running.Parts {
 		part := Part{Name: name, PID: pid, State: "running", Memory: resident(pid)}
@@ -126,7 +129,7 @@ func parts(ctx context.Context, running datadir.Running) []Part {
 			part.State = "not running"
 		} else if address := ready[name]; address != "" {
 			part.State = "ready"
-			if _, err := fetch(ctx, "http://"+address+"/readyz"); err != nil {
+			if _, err := fetch(ctx, "http://"+address); err != nil {
 				part.State = "not ready: " + err.Error()
 			}
 		}
