@@ -20,7 +20,7 @@ type Metric struct {
 	Labels []string // sorted
 }
 
-var row = regexp.MustCompile("^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\| ([^|]*) \\| [^|]+ \\|$")
+var row = regexp.MustCompile("^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\|([^|]*)\\| [^|]+ \\|$")
 
 // Read returns the rows below the heading "## section".
 func Read(t testing.TB, section string) map[string]Metric {
