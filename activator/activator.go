@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
+
+	"ebb.dev/ebb/proxy/link"
 )
 
 // Activator is a buffering proxy with its addresses open. It is made by [New] and
@@ -25,6 +28,7 @@ type Activator struct {
 	hangups   *hangups
 	table     *table
 	control   *control
+	member    *membership
 	reporter  *reporter
 	forwarder *forwarder
 	drainer   *drainer
@@ -67,9 +71,21 @@ func New(o Options) (_ *Activator, err error) {
 		if l.address == "" {
 			continue
 		}
-		if *l.listener, err = net.Listen("tcp", l.address); err != nil {
+		config := net.ListenConfig{}
+		if l.listener == &a.drains && o.DrainShared {
+			config.Control = sharePort
+		}
+		if *l.listener, err = config.Listen(context.Background(), "tcp", l.address); err != nil {
 			return nil, fmt.Errorf("activator: address for %s: %w: choose another one", l.what, err)
 		}
+	}
+
+	hello := &link.Hello{Name: o.Name, Process: newProcess(), Address: o.Advertise}
+	if hello.Address == "" {
+		hello.Address = a.data.Addr().String()
+	}
+	if at, err := netip.ParseAddrPort(hello.Address); err != nil || at.Addr().IsUnspecified() || at.Port() == 0 {
+		return nil, fmt.Errorf("activator options: Advertise: %q is not the IP and port where gateways reach it, and Listen has none", o.Advertise)
 	}
 
 	creds, err := o.TLS.credentials()
@@ -99,7 +115,7 @@ func New(o Options) (_ *Activator, err error) {
 	a.stop = stop
 	a.table = &table{
 		env: &environment{
-			self: o.Name, now: func() time.Duration { return time.Since(begin) },
+			name: o.Name, self: hello.GetName() + "@" + hello.GetProcess(), now: func() time.Duration { return time.Since(begin) },
 			holdTimeout: o.HoldTimeout, total: &bound{max: int64(o.MaxHeldTotal)},
 			probe: prober{once: newNetProbe().once, metrics: a.metrics}, metrics: a.metrics,
 			reporter: a.reporter, context: probes,
@@ -107,8 +123,11 @@ func New(o Options) (_ *Activator, err error) {
 		maxHeld: o.MaxHeld, maxEntries: o.MaxRevisions, maxUnknown: o.MaxUnknown, idleAfter: o.IdleAfter,
 		watch:   func(name string, on bool) { a.control.want(name, on) },
 		unknown: map[string]struct{}{},
+		fences:  fences{all: map[string]*fence{}},
 	}
-	a.control = newControl(o.Name, a.conn, a.table, o.Logger, a.metrics, func() { a.health.connected.Store(true) })
+	a.member = newMembership(hello, a.conn, a.table, o.Logger, func() { a.health.joined.Store(true) })
+	a.table.env.member = a.member
+	a.control = newControl(o.Name, a.conn, a.table, o.Logger, a.metrics)
 	a.forwarder = newForwarder(a.table, a.metrics, a.hangups, o.DialTimeout)
 	a.drainer = newDrainer(a.conn, o.DrainWait, a.metrics)
 	return a, nil
@@ -130,8 +149,9 @@ func addr(l net.Listener) net.Addr {
 	return l.Addr()
 }
 
-// Run serves until ctx ends. Then no new connections are taken, requests in
-// progress, held ones and websockets too, get the grace to end, a last report is
+// Run serves until ctx ends. Then gateways are told to send nothing new; what waits is
+// handed back where another activator can take it; requests in
+// progress, websockets too, get the grace to end, a last report is
 // sent and all is closed. It returns nil, or why it could not go on. It may be called once.
 func (a *Activator) Run(ctx context.Context) error {
 	defer a.close()
@@ -139,7 +159,7 @@ func (a *Activator) Run(ctx context.Context) error {
 	support, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var supporters sync.WaitGroup
-	for _, run := range []func(context.Context){a.control.run, a.reporter.run, a.table.sweep} {
+	for _, run := range []func(context.Context){a.control.run, a.member.run, a.reporter.run, a.table.sweep} {
 		supporters.Go(func() { run(support) })
 	}
 
@@ -172,6 +192,7 @@ func (a *Activator) Run(ctx context.Context) error {
 	}
 	a.health.stopping.Store(true)
 	a.options.Logger.Info("activator: stopping", "in_progress", a.metrics.inProgress.Load())
+	a.leave()
 	a.finish(all[0].server)
 	for _, s := range all {
 		_ = s.server.Close()
@@ -180,6 +201,17 @@ func (a *Activator) Run(ctx context.Context) error {
 	stop()
 	supporters.Wait()
 	return err
+}
+
+// leave tells gateways, by way of the control plane, to send nothing new. When they have heard of
+// it and there are other activators, those get what waits here.
+func (a *Activator) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), a.options.LeaveWait)
+	defer cancel()
+	if others := a.member.leave(ctx); others > 0 {
+		n := a.table.handBack()
+		a.options.Logger.Info("activator: gateways use others", "others", others, "handed_back", n)
+	}
 }
 
 // finish waits until no request is in progress any more or the grace is over.

@@ -271,8 +271,8 @@ func TestPodsAreShared(t *testing.T) {
 				t.Errorf("pod %d got a request through %s, want %s", i, got, name)
 			}
 		})
-		pods[i].Activator = name
 		activators = append(activators, startActivator(t, c, func(o *Options) { o.Name = name }))
+		pods[i].Activator = activators[i].table.env.self
 	}
 	r := revisionOf(pods...)
 	r.ContainerConcurrency = 1

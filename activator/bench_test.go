@@ -75,6 +75,8 @@ type nobody struct{}
 
 func (nobody) activate(*revision) {}
 func (nobody) poke(*revision)     {}
+func (nobody) share(*link.Share)  {}
+func (nobody) waits(string, bool) {}
 
 // BenchmarkAccounting is what a request costs beside HTTP: its place, its pod, its load.
 func BenchmarkAccounting(b *testing.B) {
@@ -83,7 +85,7 @@ func BenchmarkAccounting(b *testing.B) {
 			begin := time.Now()
 			env := &environment{
 				now: func() time.Duration { return time.Since(begin) }, total: &bound{max: 1000},
-				metrics: newMetrics(func() int { return 0 }), reporter: nobody{}, context: b.Context(), holdTimeout: time.Minute,
+				metrics: newMetrics(func() int { return 0 }), reporter: nobody{}, member: nobody{}, context: b.Context(), holdTimeout: time.Minute,
 			}
 			r := newRevision(testCluster, env, 1000)
 			var all []*link.Pod

@@ -40,7 +40,6 @@ type control struct {
 	sink    sink
 	logger  *slog.Logger
 	metrics *metrics
-	up      func() // called when a stream was opened
 
 	mu       sync.Mutex
 	wanted   map[string]uint64 // name -> when it was wanted, a running number
@@ -49,11 +48,11 @@ type control struct {
 	wake     chan struct{}     // wanted has changed
 }
 
-func newControl(node string, conn grpc.ClientConnInterface, s sink, logger *slog.Logger, m *metrics, up func()) *control {
+func newControl(node string, conn grpc.ClientConnInterface, s sink, logger *slog.Logger, m *metrics) *control {
 	return &control{
 		node:   &corev3.Node{Id: node, Cluster: nodeCluster},
 		client: discoveryv3.NewAggregatedDiscoveryServiceClient(conn),
-		sink:   s, logger: logger, metrics: m, up: up,
+		sink:   s, logger: logger, metrics: m,
 		wanted: map[string]uint64{}, versions: map[string]string{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -114,7 +113,6 @@ func (c *control) stream(ctx context.Context) (opened bool, err error) {
 	c.metrics.connects.Inc()
 	c.metrics.connected.Store(1)
 	defer c.metrics.connected.Store(0)
-	c.up()
 	c.logger.Info("control plane: connected")
 
 	acks := make(chan *discoveryv3.DeltaDiscoveryRequest, 16)

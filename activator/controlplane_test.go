@@ -26,6 +26,7 @@ type controlPlane struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	loadv3.UnimplementedLoadReportingServiceServer
 	link.UnimplementedDrainServer
+	link.UnimplementedMembershipServer
 
 	address string
 	server  *grpc.Server
@@ -38,6 +39,8 @@ type controlPlane struct {
 	nacks     []string
 	reports   []*endpointv3.ClusterStats
 	drained   map[string]bool
+	heard     []*link.FromActivator
+	others    uint32 // activators, beside one that leaves
 	closing   chan struct{}
 }
 
@@ -61,6 +64,7 @@ func (c *controlPlane) start(t testing.TB, address string) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(c.server, c)
 	loadv3.RegisterLoadReportingServiceServer(c.server, c)
 	link.RegisterDrainServer(c.server, c)
+	link.RegisterMembershipServer(c.server, c)
 	go func() { _ = c.server.Serve(l) }()
 }
 
@@ -211,6 +215,26 @@ func (c *controlPlane) Await(ctx context.Context, r *link.AwaitRequest) (*link.A
 		case <-changed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		}
+	}
+}
+
+// Join takes every activator, and lets it leave: there are c.others.
+func (c *controlPlane) Join(s link.Membership_JoinServer) error {
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return err
+		}
+		c.change(func() { c.heard = append(c.heard, m) })
+		answer := &link.ToActivator{Joined: m.GetTold()}
+		if m.GetLeaving() {
+			answer.Left = &link.Left{Others: c.others}
+		}
+		if answer.Joined || answer.Left != nil {
+			if err := s.Send(answer); err != nil {
+				return err
+			}
 		}
 	}
 }

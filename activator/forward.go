@@ -226,6 +226,9 @@ func (f *forwarder) failed(w http.ResponseWriter, req *http.Request, err error) 
 	switch {
 	case errors.As(err, &no):
 		f.refuse(w, req, no)
+	case errors.Is(err, errHandedBack):
+		f.metrics.refusals[reasonHandedBack].Inc()
+		panic(http.ErrAbortHandler) // a reset, after which gateways go to another activator
 	case errors.Is(err, errLeft), req.Context().Err() != nil:
 		f.metrics.refusals[reasonLeft].Inc()
 		panic(http.ErrAbortHandler) // nobody reads an answer

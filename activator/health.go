@@ -7,12 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// health is what the activator says of itself: alive while it runs, ready once it
-// was connected to the control plane, until it begins to stop. Losing the control plane later
+// health is what the activator says of itself: alive while it runs, ready once
+// the control plane knows it, until it begins to stop. Losing the control plane later
 // does not make it unready: it goes on with what it knows.
 type health struct {
-	connected atomic.Bool
-	stopping  atomic.Bool
+	joined   atomic.Bool
+	stopping atomic.Bool
 }
 
 func (h *health) handler(m *metrics) http.Handler {
@@ -24,8 +24,8 @@ func (h *health) handler(m *metrics) http.Handler {
 		switch {
 		case h.stopping.Load():
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
-		case !h.connected.Load():
-			http.Error(w, "not connected to the control plane yet", http.StatusServiceUnavailable)
+		case !h.joined.Load():
+			http.Error(w, "the control plane does not know it yet", http.StatusServiceUnavailable)
 		default:
 			_, _ = w.Write([]byte("ok\n"))
 		}

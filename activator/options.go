@@ -13,7 +13,9 @@ type Options struct {
 	Name string // node id for the control plane, unique among activators; a pod's name
 
 	Listen       string // host:port for requests, HTTP/1.1 and HTTP/2 without TLS on one port
+	Advertise    string // IP:PORT where gateways reach Listen; Listen itself when that has an IP
 	DrainListen  string // host:port for preStop hooks, GET /drain/<namespace>/<revision>; "" turns it off
+	DrainShared  bool   // other activators on this machine listen on DrainListen too: each takes some of the hooks
 	HealthListen string // host:port for /healthz, /readyz and /metrics; "" turns it off
 
 	ControlAddress string   // host:port of the control plane's gRPC server
@@ -28,7 +30,8 @@ type Options struct {
 	IdleAfter     time.Duration // a revision without pods is forgotten so long after its last request; 10 min
 	DialTimeout   time.Duration // to connect to a pod; 1 s
 	DrainWait     time.Duration // a preStop hook waits so long when no leader answers; 5 s
-	ShutdownGrace time.Duration // requests in progress get so long when Run's context ends; 30 s
+	LeaveWait     time.Duration // when Run's context ends, gateways get so long to hear of it; 5 s
+	ShutdownGrace time.Duration // requests in progress get so long after that; 30 s
 
 	Logger *slog.Logger // slog.Default
 }
@@ -80,6 +83,7 @@ func (o Options) complete() (Options, error) {
 		{"IdleAfter", &o.IdleAfter, 10 * time.Minute},
 		{"DialTimeout", &o.DialTimeout, time.Second},
 		{"DrainWait", &o.DrainWait, 5 * time.Second},
+		{"LeaveWait", &o.LeaveWait, 5 * time.Second},
 		{"ShutdownGrace", &o.ShutdownGrace, 30 * time.Second},
 	} {
 		if *d.value < 0 {

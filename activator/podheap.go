@@ -6,8 +6,8 @@ type podHeap []*pod
 
 func (h podHeap) less(i, j int) bool {
 	a, b := h[i], h[j]
-	if a.inFlight != b.inFlight {
-		return a.inFlight < b.inFlight
+	if x, y := a.inFlight+a.elsewhere, b.inFlight+b.elsewhere; x != y {
+		return x < y
 	}
 	return a.picked < b.picked
 }

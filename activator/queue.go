@@ -140,7 +140,7 @@ func (q *queue) take() *pod {
 		return nil
 	}
 	p := q.usable[0]
-	if q.limit > 0 && p.inFlight >= q.limit {
+	if q.limit > 0 && p.inFlight+p.elsewhere >= q.limit {
 		return nil
 	}
 	q.grants++
@@ -174,8 +174,23 @@ func (q *queue) unuse(p *pod) {
 	}
 }
 
+// occupy sets how many of a pod's places other activators have.
+func (q *queue) occupy(p *pod, elsewhere int) {
+	if p.elsewhere == elsewhere {
+		return
+	}
+	p.elsewhere = elsewhere
+	if p.index >= 0 {
+		q.usable.fix(p)
+	}
+	q.dispatch()
+}
+
 // setLimit changes the requests a pod may serve at once.
 func (q *queue) setLimit(n int) {
+	if n == q.limit {
+		return
+	}
 	q.limit = n
 	q.dispatch()
 }

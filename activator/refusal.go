@@ -28,11 +28,12 @@ const (
 	reasonGone        = "revision_deleted"
 	reasonUnreachable = "pod_reset"
 	reasonLeft        = "client_left"
+	reasonHandedBack  = "handed_back"
 )
 
 var reasons = []string{
 	reasonMalformed, reasonUnknown, reasonTooMany, reasonFull, reasonTimeout,
-	reasonFailed, reasonGone, reasonUnreachable, reasonLeft,
+	reasonFailed, reasonGone, reasonUnreachable, reasonLeft, reasonHandedBack,
 }
 
 // write answers the request with the refusal: as text, or for gRPC as a status

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,6 +36,11 @@ type revision struct {
 	active   bool // known to the reporter
 	evicted  bool // no longer in the table
 	resolved bool // the control plane has described it or said that it does not exist
+
+	assigned  bool              // this activator is one of those that share it
+	toldStuck bool              // the control plane was told that requests are stuck here
+	fences    map[string]uint64 // turns at which pods not described yet were given up
+
 	lastUsed time.Duration
 	poked    time.Duration // last, of a revision that cannot start
 }
@@ -44,7 +51,9 @@ const failedPokeEvery = 100 * time.Millisecond
 
 // environment is what all revisions of an activator share.
 type environment struct {
-	self        string // this activator's name
+	name        string // of this activator
+	self        string // its name and process
+	member      sharing
 	now         func() time.Duration
 	holdTimeout time.Duration
 	total       *bound
@@ -52,6 +61,7 @@ type environment struct {
 	metrics     *metrics
 	reporter    reporting
 	context     context.Context // of all probes
+	handingBack atomic.Bool     // nobody waits here any more
 }
 
 // reporting is the reporter as revisions see it; neither call blocks.
@@ -60,20 +70,31 @@ type reporting interface {
 	poke(*revision)     // must be reported at once
 }
 
+// sharing is the membership as revisions see it; neither call blocks.
+type sharing interface {
+	share(*link.Share)             // what is left on a pod that was given up
+	waits(cluster string, on bool) // requests are held that have no pod here
+}
+
 // pod is one of a revision's pods, with the requests it has from here.
 type pod struct {
 	name     string
 	endpoint netip.AddrPort
 	address  string // endpoint as host:port
 
-	inFlight int
-	issued   uint64 // since the last report
-	picked   uint64 // the queue's grant number
-	index    int    // in the queue's heap, -1 when not usable
+	inFlight  int
+	elsewhere int    // from other activators, which count toward the limit
+	issued    uint64 // since the last report
+	picked    uint64 // the queue's grant number
+	index     int    // in the queue's heap, -1 when not usable
 
 	ready    bool // Kubernetes calls it so
 	draining bool
 	mine     bool
+	owner    string             // who alone may send to it, NAME@PROCESS; "" is anybody
+	turn     uint64             // at which the owner got it
+	fence    uint64             // the turn at which this activator had to give it up
+	owes     bool               // it was given up, and the control plane waits for it to be empty
 	probed   bool               // answered a probe
 	suspect  bool               // could not be reached since it was ready or probed
 	stop     context.CancelFunc // of its running probe, nil if there is none
@@ -84,8 +105,11 @@ func (p *pod) serves() bool {
 	return p.mine && !p.draining && (p.probed || p.ready && !p.suspect)
 }
 
-// errLeft says that the client went away.
-var errLeft = errors.New("the client left")
+// errLeft says that the client went away, errHandedBack that another activator is to take the request.
+var (
+	errLeft       = errors.New("the client left")
+	errHandedBack = errors.New("handed back")
+)
 
 func newRevision(name string, env *environment, maxHeld int) *revision {
 	return &revision{
@@ -97,7 +121,7 @@ func newRevision(name string, env *environment, maxHeld int) *revision {
 }
 
 // acquire waits for a pod with room and counts the request as in progress until
-// release. It returns nil and the pod; or a *refusal, or errLeft;
+// release. It returns nil and the pod; or a *refusal, errLeft or errHandedBack;
 // release must be called in every case, unless ok is false: then the revision was
 // evicted from the table and the request counts nowhere.
 func (r *revision) acquire(ctx context.Context, t *ticket) (ok bool, err error) {
@@ -131,8 +155,14 @@ func (r *revision) acquire(ctx context.Context, t *ticket) (ok bool, err error) 
 		return true, err
 	}
 	out := r.queue.enter(t, now)
+	if out == held && r.env.handingBack.Load() {
+		r.queue.leave(t)
+		r.mu.Unlock()
+		return true, errHandedBack
+	}
 	if out == held {
 		r.arm(now)
+		r.tell()
 	}
 	limit := r.queue.bound
 	if first && out == held && len(r.pods) == 0 {
@@ -188,8 +218,14 @@ func (r *revision) rejoin(ctx context.Context, t *ticket, p *pod) error {
 	now := r.env.now()
 	first := r.queue.waiting == 0 && !usable
 	out := r.queue.reenter(t)
+	if out == held && r.env.handingBack.Load() {
+		r.queue.leave(t)
+		r.mu.Unlock()
+		return errHandedBack
+	}
 	if out == held {
 		r.arm(now)
+		r.tell()
 	}
 	r.mu.Unlock()
 	if out == granted {
@@ -228,6 +264,7 @@ func (r *revision) wait(ctx context.Context, t *ticket, since time.Duration) err
 	if !r.queue.leave(t) {
 		<-t.ready // granted or refused in the same moment; release gives the pod back
 	}
+	r.tell()
 	return errLeft
 }
 
@@ -256,6 +293,12 @@ func (r *revision) finish(p *pod) {
 	if p.inFlight == 0 {
 		delete(r.leaving, p)
 	}
+	if p.owes {
+		r.owed(p)
+	}
+	if r.toldStuck {
+		r.tell()
+	}
 }
 
 // arm sees to it that the oldest waiting request is refused when its time is over.
@@ -282,6 +325,7 @@ func (r *revision) expire() {
 		fmt.Sprintf("revision %s: no pod had room within its timeout of %v", r.display(), timeout), 0,
 	})
 	r.arm(now)
+	r.tell()
 }
 
 func (r *revision) timeout() time.Duration {
@@ -335,6 +379,8 @@ func (r *revision) apply(spec *link.Revision) error {
 		}
 	}
 
+	// First what may not be used, or not so much, any more: whoever waits is served in between.
+	r.queue.setLimit(int(spec.GetContainerConcurrency()))
 	described := make(map[string]bool, len(spec.GetPods()))
 	for i, d := range spec.GetPods() {
 		described[d.GetName()] = true
@@ -344,7 +390,7 @@ func (r *revision) apply(spec *link.Revision) error {
 			p = nil
 		}
 		if p == nil {
-			p = &pod{name: d.GetName(), endpoint: endpoints[i], address: endpoints[i].String(), index: -1}
+			p = &pod{name: d.GetName(), endpoint: endpoints[i], address: endpoints[i].String(), index: -1, fence: r.fences[d.GetName()]}
 			r.pods[p.name] = p
 		}
 		if p.ready != d.GetReady() {
@@ -352,21 +398,30 @@ func (r *revision) apply(spec *link.Revision) error {
 			p.suspect, p.probed = false, false
 		}
 		p.ready, p.draining = d.GetReady(), d.GetDraining()
-		p.mine = d.GetActivator() == "" || d.GetActivator() == r.env.self
+		p.owner, p.turn = d.GetActivator(), d.GetTurn()
+		if p.mine = p.belongs(r.env.self); p.mine {
+			p.owes = false
+		}
 		if reprobe {
 			r.stopProbe(p)
 		}
-		r.settle(p)
+		if !p.serves() {
+			r.queue.unuse(p)
+		}
 	}
 	for name, p := range r.pods {
 		if !described[name] {
 			r.drop(p)
 		}
 	}
-	if limit := int(spec.GetContainerConcurrency()); limit != r.queue.limit {
-		r.queue.setLimit(limit)
+	for _, d := range spec.GetPods() {
+		p := r.pods[d.GetName()]
+		r.queue.occupy(p, int(d.GetElsewhere()))
+		r.settle(p)
 	}
+	r.assigned = slices.Contains(spec.GetActivators(), r.env.name)
 	r.failIfHopeless()
+	r.tell()
 	// A changed timeout moves the deadline of those who wait already.
 	if r.armed {
 		r.timer.Stop()
@@ -390,6 +445,7 @@ func (r *revision) remove() {
 	}
 	r.spec, r.resolved, r.refused = nil, true, gone
 	r.queue.fail(waiting)
+	r.tell()
 }
 
 // drop forgets a pod, but for the requests it still has.

@@ -25,6 +25,8 @@ type world struct {
 	up     map[string]time.Duration // by address
 	probed map[string][]time.Duration
 	pokes  []time.Duration
+	shares []*link.Share
+	stuck  []bool
 	cancel context.CancelFunc
 }
 
@@ -34,8 +36,8 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
 	w.environment = environment{
-		self: "act-1", now: func() time.Duration { return time.Since(w.begin) },
-		holdTimeout: time.Minute, total: &bound{max: 1000}, metrics: m, reporter: w, context: ctx,
+		name: "act-1", self: "act-1@1", now: func() time.Duration { return time.Since(w.begin) },
+		holdTimeout: time.Minute, total: &bound{max: 1000}, metrics: m, reporter: w, member: w, context: ctx,
 		probe: prober{once: w.once, metrics: m},
 	}
 	t.Cleanup(cancel)
@@ -54,6 +56,19 @@ func (w *world) once(_ context.Context, t target) error {
 }
 
 func (w *world) activate(*revision) {}
+
+func (w *world) share(s *link.Share) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shares = append(w.shares, s)
+}
+
+func (w *world) waits(_ string, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stuck = append(w.stuck, on)
+}
+
 func (w *world) poke(*revision) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -240,7 +255,7 @@ func TestWhichPods(t *testing.T) {
 		}, "p2"},
 		{"another activator's", func(r *link.Revision) {
 			r.Pods = []*link.Pod{ready(podAt(1)), ready(podAt(2))}
-			r.Pods[0].Activator, r.Pods[1].Activator = "act-2", "act-1"
+			r.Pods[0].Activator, r.Pods[1].Activator = "act-2@1", "act-1@1"
 		}, "p2"},
 		{"exec probe, not ready", func(r *link.Revision) {
 			r.Pods = []*link.Pod{podAt(1)}

@@ -21,6 +21,7 @@ type table struct {
 	watch      func(name string, on bool) // the control plane is to describe it; does not block
 
 	entries sync.Map // name -> *revision
+	fences  fences
 
 	mu      sync.Mutex
 	count   int
@@ -50,6 +51,7 @@ func (t *table) lookup(name string) (*revision, *refusal) {
 		return nil, &refusal{http.StatusServiceUnavailable, reasonTooMany, "too many revisions at once: try again later", 1}
 	}
 	r := newRevision(name, t.env, t.maxHeld)
+	r.fences = t.fences.take(name)
 	t.entries.Store(name, r)
 	t.count++
 	t.unknown[name] = struct{}{}
@@ -84,6 +86,44 @@ func (t *table) remove(name string) {
 	t.mu.Unlock()
 }
 
+// giveUp gives a pod up, and returns what is still there.
+func (t *table) giveUp(x *link.Release) *link.Share {
+	t.mu.Lock()
+	r, ok := t.entries.Load(x.GetCluster())
+	if !ok { // and nobody can make it in this moment
+		t.fences.put(x.GetCluster(), x.GetPod(), x.GetTurn())
+	}
+	t.mu.Unlock()
+	if !ok {
+		return &link.Share{Cluster: x.GetCluster(), Pod: x.GetPod(), Turn: x.GetTurn()}
+	}
+	return r.(*revision).giveUp(x.GetPod(), x.GetTurn())
+}
+
+// shares is what there is on pods that are shared out, and the revisions whose requests are stuck here.
+func (t *table) shares() (all []*link.Share, stuck []*link.Waiting) {
+	t.entries.Range(func(name, value any) bool {
+		shares, is := value.(*revision).shares()
+		all = append(all, shares...)
+		if is {
+			stuck = append(stuck, &link.Waiting{Cluster: name.(string), On: true})
+		}
+		return true
+	})
+	return all, stuck
+}
+
+// handBack refuses everyone who waits, now and from now on, with the connection's end: gateways
+// take such requests to another activator.
+func (t *table) handBack() (n int) {
+	t.env.handingBack.Store(true)
+	t.entries.Range(func(_, value any) bool {
+		n += value.(*revision).handBack()
+		return true
+	})
+	return n
+}
+
 func (t *table) size() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -107,6 +147,7 @@ func (t *table) sweep(ctx context.Context) {
 
 // evict forgets what is idle, and sooner what does not exist.
 func (t *table) evict() {
+	t.fences.sweep(time.Now())
 	t.entries.Range(func(_, value any) bool {
 		r := value.(*revision)
 		idle := t.idleAfter

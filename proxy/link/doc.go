@@ -1,5 +1,5 @@
 // Package link is the protocol between the control plane and its activators:
-// the Revision resource that is served over delta ADS, and the Drain service. The
+// the Revision resource that is served over delta ADS, and the Membership and Drain services. The
 // messages are generated from link.proto.
 package link
 

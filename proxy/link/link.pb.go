@@ -217,8 +217,13 @@ type Pod struct {
 	Ready bool `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
 	// Finishes what it has and gets nothing new.
 	Draining bool `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`
-	// With a container concurrency: the only activator that may send to this pod. Empty: any.
-	Activator     string `protobuf:"bytes,6,opt,name=activator,proto3" json:"activator,omitempty"`
+	// With a container concurrency: the only activator that may send to this pod, as its name and
+	// its process, NAME@PROCESS; "-" is none. Empty: any.
+	Activator string `protobuf:"bytes,6,opt,name=activator,proto3" json:"activator,omitempty"`
+	// Rises whenever the pod changes hands.
+	Turn uint64 `protobuf:"varint,7,opt,name=turn,proto3" json:"turn,omitempty"`
+	// How many of the container concurrency are taken by activators that had the pod before.
+	Elsewhere     uint32 `protobuf:"varint,8,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -293,6 +298,20 @@ func (x *Pod) GetActivator() string {
 		return x.Activator
 	}
 	return ""
+}
+
+func (x *Pod) GetTurn() uint64 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
+}
+
+func (x *Pod) GetElsewhere() uint32 {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return 0
 }
 
 // Probe says how to find out that a pod serves. No kind set means TCP on the pod's port.
@@ -411,6 +430,453 @@ func (*Probe_Grpc) isProbe_Kind() {}
 
 func (*Probe_Kubelet_) isProbe_Kind() {}
 
+type FromActivator struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the first message, and only there.
+	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	// After hello: every pod that the activator alone may send to, and every other one with a
+	// concurrency limit that it has requests on. Later: pods that it was told to give up.
+	Shares  []*Share   `protobuf:"bytes,2,rep,name=shares,proto3" json:"shares,omitempty"`
+	Waiting []*Waiting `protobuf:"bytes,3,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	// Ends the list of shares that follows hello.
+	Told bool `protobuf:"varint,4,opt,name=told,proto3" json:"told,omitempty"`
+	// It is to get no new requests. What it has goes on.
+	Leaving       bool `protobuf:"varint,5,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FromActivator) Reset() {
+	*x = FromActivator{}
+	mi := &file_proxy_link_link_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FromActivator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FromActivator) ProtoMessage() {}
+
+func (x *FromActivator) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FromActivator.ProtoReflect.Descriptor instead.
+func (*FromActivator) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FromActivator) GetHello() *Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+func (x *FromActivator) GetShares() []*Share {
+	if x != nil {
+		return x.Shares
+	}
+	return nil
+}
+
+func (x *FromActivator) GetWaiting() []*Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *FromActivator) GetTold() bool {
+	if x != nil {
+		return x.Told
+	}
+	return false
+}
+
+func (x *FromActivator) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+type Hello struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique among activators, and the node id in discovery and load reports.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Different in every process of that name.
+	Process string `protobuf:"bytes,2,opt,name=process,proto3" json:"process,omitempty"`
+	// IP:PORT where gateways reach it.
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hello) Reset() {
+	*x = Hello{}
+	mi := &file_proxy_link_link_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hello) ProtoMessage() {}
+
+func (x *Hello) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hello.ProtoReflect.Descriptor instead.
+func (*Hello) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Hello) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Hello) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
+}
+
+func (x *Hello) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// Share is what an activator has on one pod of a revision with a concurrency limit.
+type Share struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Pod     string                 `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
+	// The highest turn of the pod that the activator has heard of and obeys.
+	Turn uint64 `protobuf:"varint,3,opt,name=turn,proto3" json:"turn,omitempty"`
+	// It may send new requests there.
+	Mine bool `protobuf:"varint,4,opt,name=mine,proto3" json:"mine,omitempty"`
+	// Requests there now. While the pod is not its own this only falls.
+	InFlight      uint32 `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Share) Reset() {
+	*x = Share{}
+	mi := &file_proxy_link_link_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Share) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Share) ProtoMessage() {}
+
+func (x *Share) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Share.ProtoReflect.Descriptor instead.
+func (*Share) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Share) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Share) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Share) GetTurn() uint64 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
+}
+
+func (x *Share) GetMine() bool {
+	if x != nil {
+		return x.Mine
+	}
+	return false
+}
+
+func (x *Share) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+// Waiting says whether an activator holds requests of a revision with a concurrency limit for want
+// of a pod of its own, or while it is none of the revision's activators.
+type Waiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	On            bool                   `protobuf:"varint,2,opt,name=on,proto3" json:"on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_proxy_link_link_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Waiting) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Waiting) GetOn() bool {
+	if x != nil {
+		return x.On
+	}
+	return false
+}
+
+type ToActivator struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Answers hello.
+	Joined   bool       `protobuf:"varint,1,opt,name=joined,proto3" json:"joined,omitempty"`
+	Releases []*Release `protobuf:"bytes,2,rep,name=releases,proto3" json:"releases,omitempty"`
+	// Answers leaving, when no gateway sends new requests any more.
+	Left          *Left `protobuf:"bytes,3,opt,name=left,proto3" json:"left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToActivator) Reset() {
+	*x = ToActivator{}
+	mi := &file_proxy_link_link_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToActivator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToActivator) ProtoMessage() {}
+
+func (x *ToActivator) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToActivator.ProtoReflect.Descriptor instead.
+func (*ToActivator) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ToActivator) GetJoined() bool {
+	if x != nil {
+		return x.Joined
+	}
+	return false
+}
+
+func (x *ToActivator) GetReleases() []*Release {
+	if x != nil {
+		return x.Releases
+	}
+	return nil
+}
+
+func (x *ToActivator) GetLeft() *Left {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+// Release tells an activator to give a pod up: to send nothing new there, and to say how many
+// requests it has there, now and whenever one has ended.
+type Release struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Pod           string                 `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
+	Turn          uint64                 `protobuf:"varint,3,opt,name=turn,proto3" json:"turn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Release) Reset() {
+	*x = Release{}
+	mi := &file_proxy_link_link_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Release) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Release) ProtoMessage() {}
+
+func (x *Release) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Release.ProtoReflect.Descriptor instead.
+func (*Release) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Release) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Release) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Release) GetTurn() uint64 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
+}
+
+type Left struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Activators that take what this one hands back.
+	Others        uint32 `protobuf:"varint,1,opt,name=others,proto3" json:"others,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Left) Reset() {
+	*x = Left{}
+	mi := &file_proxy_link_link_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Left) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Left) ProtoMessage() {}
+
+func (x *Left) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Left.ProtoReflect.Descriptor instead.
+func (*Left) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Left) GetOthers() uint32 {
+	if x != nil {
+		return x.Others
+	}
+	return 0
+}
+
 type AwaitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -421,7 +887,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_proxy_link_link_proto_msgTypes[3]
+	mi := &file_proxy_link_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +899,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[3]
+	mi := &file_proxy_link_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +912,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{3}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AwaitRequest) GetNamespace() string {
@@ -471,7 +937,7 @@ type AwaitResponse struct {
 
 func (x *AwaitResponse) Reset() {
 	*x = AwaitResponse{}
-	mi := &file_proxy_link_link_proto_msgTypes[4]
+	mi := &file_proxy_link_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +949,7 @@ func (x *AwaitResponse) String() string {
 func (*AwaitResponse) ProtoMessage() {}
 
 func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[4]
+	mi := &file_proxy_link_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +962,7 @@ func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitResponse.ProtoReflect.Descriptor instead.
 func (*AwaitResponse) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{4}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{11}
 }
 
 type Probe_HTTP struct {
@@ -511,7 +977,7 @@ type Probe_HTTP struct {
 
 func (x *Probe_HTTP) Reset() {
 	*x = Probe_HTTP{}
-	mi := &file_proxy_link_link_proto_msgTypes[5]
+	mi := &file_proxy_link_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +989,7 @@ func (x *Probe_HTTP) String() string {
 func (*Probe_HTTP) ProtoMessage() {}
 
 func (x *Probe_HTTP) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[5]
+	mi := &file_proxy_link_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +1042,7 @@ type Probe_GRPC struct {
 
 func (x *Probe_GRPC) Reset() {
 	*x = Probe_GRPC{}
-	mi := &file_proxy_link_link_proto_msgTypes[6]
+	mi := &file_proxy_link_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +1054,7 @@ func (x *Probe_GRPC) String() string {
 func (*Probe_GRPC) ProtoMessage() {}
 
 func (x *Probe_GRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[6]
+	mi := &file_proxy_link_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +1086,7 @@ type Probe_Kubelet struct {
 
 func (x *Probe_Kubelet) Reset() {
 	*x = Probe_Kubelet{}
-	mi := &file_proxy_link_link_proto_msgTypes[7]
+	mi := &file_proxy_link_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +1098,7 @@ func (x *Probe_Kubelet) String() string {
 func (*Probe_Kubelet) ProtoMessage() {}
 
 func (x *Probe_Kubelet) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[7]
+	mi := &file_proxy_link_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,14 +1132,16 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\n" +
 	"activators\x18\n" +
 	" \x03(\tR\n" +
-	"activators\"\x97\x01\n" +
+	"activators\"\xc9\x01\n" +
 	"\x03Pod\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x12\x14\n" +
 	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x1a\n" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x12\x1c\n" +
-	"\tactivator\x18\x06 \x01(\tR\tactivator\"\xde\x03\n" +
+	"\tactivator\x18\x06 \x01(\tR\tactivator\x12\x12\n" +
+	"\x04turn\x18\a \x01(\x04R\x04turn\x12\x1c\n" +
+	"\telsewhere\x18\b \x01(\rR\telsewhere\"\xde\x03\n" +
 	"\x05Probe\x12-\n" +
 	"\x04http\x18\x01 \x01(\v2\x17.ebb.link.v1.Probe.HTTPH\x00R\x04http\x12-\n" +
 	"\x04grpc\x18\x02 \x01(\v2\x17.ebb.link.v1.Probe.GRPCH\x00R\x04grpc\x126\n" +
@@ -691,7 +1159,36 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\x04GRPC\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x1a\t\n" +
 	"\aKubeletB\x06\n" +
-	"\x04kind\"H\n" +
+	"\x04kind\"\xc3\x01\n" +
+	"\rFromActivator\x12(\n" +
+	"\x05hello\x18\x01 \x01(\v2\x12.ebb.link.v1.HelloR\x05hello\x12*\n" +
+	"\x06shares\x18\x02 \x03(\v2\x12.ebb.link.v1.ShareR\x06shares\x12.\n" +
+	"\awaiting\x18\x03 \x03(\v2\x14.ebb.link.v1.WaitingR\awaiting\x12\x12\n" +
+	"\x04told\x18\x04 \x01(\bR\x04told\x12\x18\n" +
+	"\aleaving\x18\x05 \x01(\bR\aleaving\"O\n" +
+	"\x05Hello\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aprocess\x18\x02 \x01(\tR\aprocess\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\"x\n" +
+	"\x05Share\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x10\n" +
+	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x12\n" +
+	"\x04turn\x18\x03 \x01(\x04R\x04turn\x12\x12\n" +
+	"\x04mine\x18\x04 \x01(\bR\x04mine\x12\x1b\n" +
+	"\tin_flight\x18\x05 \x01(\rR\binFlight\"3\n" +
+	"\aWaiting\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x0e\n" +
+	"\x02on\x18\x02 \x01(\bR\x02on\"~\n" +
+	"\vToActivator\x12\x16\n" +
+	"\x06joined\x18\x01 \x01(\bR\x06joined\x120\n" +
+	"\breleases\x18\x02 \x03(\v2\x14.ebb.link.v1.ReleaseR\breleases\x12%\n" +
+	"\x04left\x18\x03 \x01(\v2\x11.ebb.link.v1.LeftR\x04left\"I\n" +
+	"\aRelease\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x10\n" +
+	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x12\n" +
+	"\x04turn\x18\x03 \x01(\x04R\x04turn\"\x1e\n" +
+	"\x04Left\x12\x16\n" +
+	"\x06others\x18\x01 \x01(\rR\x06others\"H\n" +
 	"\fAwaitRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\"\x0f\n" +
@@ -700,7 +1197,10 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05HTTP1\x10\x01\x12\a\n" +
 	"\x03H2C\x10\x02\x12\b\n" +
-	"\x04AUTO\x10\x032G\n" +
+	"\x04AUTO\x10\x032N\n" +
+	"\n" +
+	"Membership\x12@\n" +
+	"\x04Join\x12\x1a.ebb.link.v1.FromActivator\x1a\x18.ebb.link.v1.ToActivator(\x010\x012G\n" +
 	"\x05Drain\x12>\n" +
 	"\x05Await\x12\x19.ebb.link.v1.AwaitRequest\x1a\x1a.ebb.link.v1.AwaitResponseB\x1dZ\x1bebb.dev/ebb/proxy/link;linkb\x06proto3"
 
@@ -717,37 +1217,51 @@ func file_proxy_link_link_proto_rawDescGZIP() []byte {
 }
 
 var file_proxy_link_link_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proxy_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_proxy_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_proxy_link_link_proto_goTypes = []any{
 	(Protocol)(0),               // 0: ebb.link.v1.Protocol
 	(*Revision)(nil),            // 1: ebb.link.v1.Revision
 	(*Pod)(nil),                 // 2: ebb.link.v1.Pod
 	(*Probe)(nil),               // 3: ebb.link.v1.Probe
-	(*AwaitRequest)(nil),        // 4: ebb.link.v1.AwaitRequest
-	(*AwaitResponse)(nil),       // 5: ebb.link.v1.AwaitResponse
-	(*Probe_HTTP)(nil),          // 6: ebb.link.v1.Probe.HTTP
-	(*Probe_GRPC)(nil),          // 7: ebb.link.v1.Probe.GRPC
-	(*Probe_Kubelet)(nil),       // 8: ebb.link.v1.Probe.Kubelet
-	nil,                         // 9: ebb.link.v1.Probe.HTTP.HeadersEntry
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
+	(*FromActivator)(nil),       // 4: ebb.link.v1.FromActivator
+	(*Hello)(nil),               // 5: ebb.link.v1.Hello
+	(*Share)(nil),               // 6: ebb.link.v1.Share
+	(*Waiting)(nil),             // 7: ebb.link.v1.Waiting
+	(*ToActivator)(nil),         // 8: ebb.link.v1.ToActivator
+	(*Release)(nil),             // 9: ebb.link.v1.Release
+	(*Left)(nil),                // 10: ebb.link.v1.Left
+	(*AwaitRequest)(nil),        // 11: ebb.link.v1.AwaitRequest
+	(*AwaitResponse)(nil),       // 12: ebb.link.v1.AwaitResponse
+	(*Probe_HTTP)(nil),          // 13: ebb.link.v1.Probe.HTTP
+	(*Probe_GRPC)(nil),          // 14: ebb.link.v1.Probe.GRPC
+	(*Probe_Kubelet)(nil),       // 15: ebb.link.v1.Probe.Kubelet
+	nil,                         // 16: ebb.link.v1.Probe.HTTP.HeadersEntry
+	(*durationpb.Duration)(nil), // 17: google.protobuf.Duration
 }
 var file_proxy_link_link_proto_depIdxs = []int32{
 	0,  // 0: ebb.link.v1.Revision.protocol:type_name -> ebb.link.v1.Protocol
-	10, // 1: ebb.link.v1.Revision.timeout:type_name -> google.protobuf.Duration
+	17, // 1: ebb.link.v1.Revision.timeout:type_name -> google.protobuf.Duration
 	3,  // 2: ebb.link.v1.Revision.probe:type_name -> ebb.link.v1.Probe
 	2,  // 3: ebb.link.v1.Revision.pods:type_name -> ebb.link.v1.Pod
-	6,  // 4: ebb.link.v1.Probe.http:type_name -> ebb.link.v1.Probe.HTTP
-	7,  // 5: ebb.link.v1.Probe.grpc:type_name -> ebb.link.v1.Probe.GRPC
-	8,  // 6: ebb.link.v1.Probe.kubelet:type_name -> ebb.link.v1.Probe.Kubelet
-	10, // 7: ebb.link.v1.Probe.timeout:type_name -> google.protobuf.Duration
-	9,  // 8: ebb.link.v1.Probe.HTTP.headers:type_name -> ebb.link.v1.Probe.HTTP.HeadersEntry
-	4,  // 9: ebb.link.v1.Drain.Await:input_type -> ebb.link.v1.AwaitRequest
-	5,  // 10: ebb.link.v1.Drain.Await:output_type -> ebb.link.v1.AwaitResponse
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	13, // 4: ebb.link.v1.Probe.http:type_name -> ebb.link.v1.Probe.HTTP
+	14, // 5: ebb.link.v1.Probe.grpc:type_name -> ebb.link.v1.Probe.GRPC
+	15, // 6: ebb.link.v1.Probe.kubelet:type_name -> ebb.link.v1.Probe.Kubelet
+	17, // 7: ebb.link.v1.Probe.timeout:type_name -> google.protobuf.Duration
+	5,  // 8: ebb.link.v1.FromActivator.hello:type_name -> ebb.link.v1.Hello
+	6,  // 9: ebb.link.v1.FromActivator.shares:type_name -> ebb.link.v1.Share
+	7,  // 10: ebb.link.v1.FromActivator.waiting:type_name -> ebb.link.v1.Waiting
+	9,  // 11: ebb.link.v1.ToActivator.releases:type_name -> ebb.link.v1.Release
+	10, // 12: ebb.link.v1.ToActivator.left:type_name -> ebb.link.v1.Left
+	16, // 13: ebb.link.v1.Probe.HTTP.headers:type_name -> ebb.link.v1.Probe.HTTP.HeadersEntry
+	4,  // 14: ebb.link.v1.Membership.Join:input_type -> ebb.link.v1.FromActivator
+	11, // 15: ebb.link.v1.Drain.Await:input_type -> ebb.link.v1.AwaitRequest
+	8,  // 16: ebb.link.v1.Membership.Join:output_type -> ebb.link.v1.ToActivator
+	12, // 17: ebb.link.v1.Drain.Await:output_type -> ebb.link.v1.AwaitResponse
+	16, // [16:18] is the sub-list for method output_type
+	14, // [14:16] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_proxy_link_link_proto_init() }
@@ -766,9 +1280,9 @@ func file_proxy_link_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proxy_link_link_proto_rawDesc), len(file_proxy_link_link_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   16,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_proxy_link_link_proto_goTypes,
 		DependencyIndexes: file_proxy_link_link_proto_depIdxs,

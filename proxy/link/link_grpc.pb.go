@@ -22,6 +22,110 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	Membership_Join_FullMethodName = "/ebb.link.v1.Membership/Join"
+)
+
+// MembershipClient is the client API for Membership service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Membership is how activators come, hand pods over and go.
+type MembershipClient interface {
+	// Join stays open as long as the activator runs. An activator is used by gateways from when the
+	// stream has been answered until it says that it is leaving, or is lost.
+	Join(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromActivator, ToActivator], error)
+}
+
+type membershipClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewMembershipClient(cc grpc.ClientConnInterface) MembershipClient {
+	return &membershipClient{cc}
+}
+
+func (c *membershipClient) Join(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromActivator, ToActivator], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Membership_ServiceDesc.Streams[0], Membership_Join_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FromActivator, ToActivator]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Membership_JoinClient = grpc.BidiStreamingClient[FromActivator, ToActivator]
+
+// MembershipServer is the server API for Membership service.
+// All implementations must embed UnimplementedMembershipServer
+// for forward compatibility.
+//
+// Membership is how activators come, hand pods over and go.
+type MembershipServer interface {
+	// Join stays open as long as the activator runs. An activator is used by gateways from when the
+	// stream has been answered until it says that it is leaving, or is lost.
+	Join(grpc.BidiStreamingServer[FromActivator, ToActivator]) error
+	mustEmbedUnimplementedMembershipServer()
+}
+
+// UnimplementedMembershipServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedMembershipServer struct{}
+
+func (UnimplementedMembershipServer) Join(grpc.BidiStreamingServer[FromActivator, ToActivator]) error {
+	return status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedMembershipServer) mustEmbedUnimplementedMembershipServer() {}
+func (UnimplementedMembershipServer) testEmbeddedByValue()                    {}
+
+// UnsafeMembershipServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to MembershipServer will
+// result in compilation errors.
+type UnsafeMembershipServer interface {
+	mustEmbedUnimplementedMembershipServer()
+}
+
+func RegisterMembershipServer(s grpc.ServiceRegistrar, srv MembershipServer) {
+	// If the following call panics, it indicates UnimplementedMembershipServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Membership_ServiceDesc, srv)
+}
+
+func _Membership_Join_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(MembershipServer).Join(&grpc.GenericServerStream[FromActivator, ToActivator]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Membership_JoinServer = grpc.BidiStreamingServer[FromActivator, ToActivator]
+
+// Membership_ServiceDesc is the grpc.ServiceDesc for Membership service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Membership_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "ebb.link.v1.Membership",
+	HandlerType: (*MembershipServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Join",
+			Handler:       _Membership_Join_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
+	Metadata: "proxy/link/link.proto",
+}
+
+const (
 	Drain_Await_FullMethodName = "/ebb.link.v1.Drain/Await"
 )
 

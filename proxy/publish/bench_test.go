@@ -15,8 +15,10 @@ import (
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
-	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/members"
 )
+
+var oneActivator = []members.Member{{Name: "activator-0", ID: "activator-0@1", Address: netip.MustParseAddrPort("10.9.9.9:8012")}}
 
 // BenchmarkPublish is what one change costs from the object to the discovery server:
 // translated, encoded, validated and noted there, with no gateway connected. It is to be
@@ -24,13 +26,13 @@ import (
 func BenchmarkPublish(b *testing.B) {
 	for _, routes := range []int{100, 10_000} {
 		p, err := New(Options{
-			Settings:   settings.NewStore(),
-			Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("10.9.9.9:8012")}},
-			Logger:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Settings: settings.NewStore(),
+			Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		})
 		if err != nil {
 			b.Fatal(err)
 		}
+		p.Members(oneActivator)
 		for i := range routes {
 			if err := p.setRevision(nameOf(i), revisionOf(i), podsOf(i, 1)); err != nil {
 				b.Fatal(err)

@@ -2,50 +2,64 @@ package publish
 
 import (
 	"fmt"
-	"slices"
 
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/members"
 	"ebb.dev/ebb/proxy/xds"
 )
 
-// behindHolds gives each activator a hold of its own name, by way of which gateways
-// reach it.
-func behindHolds(activators []ir.Endpoint) []ir.Endpoint {
-	behind := slices.Clone(activators)
-	for i := range behind {
-		behind[i].Hold = behind[i].Name
-	}
-	return behind
-}
+// holdOf names the gateways' way to the activator in a slot.
+func holdOf(slot int) string { return fmt.Sprintf("activator-%d", slot) }
 
-// holds are the ways to the activators: the one of each name leads to that activator,
-// and to the others when it is gone.
-func holds(activators []ir.Endpoint) []ir.Hold {
-	out := make([]ir.Hold, len(activators))
-	for i, first := range activators {
-		order := make([]ir.Endpoint, 0, len(activators))
-		for _, a := range slices.Concat([]ir.Endpoint{first}, activators[:i], activators[i+1:]) {
-			a.Hold = ""
-			order = append(order, a)
+// holds are the ways to the activators, one a slot: it leads to the activator that is in the
+// slot, and to the others when that is gone or leaves. A way stays when its slot is empty: requests
+// that came by it may still be with another activator.
+func holds(slots int, activators []members.Member) []ir.Hold {
+	if len(activators) == 0 {
+		return nil
+	}
+	out := make([]ir.Hold, 0, slots)
+	for slot := range slots {
+		h := ir.Hold{Name: holdOf(slot)}
+		for _, a := range activators {
+			if a.Slot == slot {
+				health := ir.Healthy
+				if a.Leaving {
+					health = ir.Draining
+				}
+				h.Activators = append(h.Activators, ir.Endpoint{Name: a.Name, Address: a.Address, Health: health})
+			}
 		}
-		out[i] = ir.Hold{Name: first.Name, Activators: order}
+		for _, a := range activators {
+			if a.Slot != slot && !a.Leaving {
+				h.Activators = append(h.Activators, ir.Endpoint{Name: a.Name, Address: a.Address})
+			}
+		}
+		if len(h.Activators) > 0 {
+			out = append(out, h)
+		}
 	}
 	return out
 }
 
-// publishHolds gives every gateway the ways to the activators.
-func (p *Publisher) publishHolds() error {
+// publishHolds gives every gateway the ways to the activators, and returns the keys of what they are.
+func (p *Publisher) publishHolds(slots int, activators []members.Member) []xds.Key {
 	var set []*xds.Resource
-	for _, h := range holds(p.opts.Activators) {
+	var keys []xds.Key
+	for _, h := range holds(slots, activators) {
 		resources, err := encodeHold(h)
 		if err != nil {
-			return fmt.Errorf("activator %s: %w", h.Name, err)
+			p.opts.Logger.Error("an activator is not published", "activator", h.Name, "error", err)
+			continue
 		}
 		set = append(set, resources...)
 	}
+	for _, r := range set {
+		keys = append(keys, r.Key)
+	}
 	p.server.Update(set, nil)
-	return nil
+	return keys
 }
 
 func encodeHold(h ir.Hold) ([]*xds.Resource, error) {

@@ -26,6 +26,7 @@ import (
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/members"
 	"ebb.dev/ebb/proxy/publish"
 	"ebb.dev/ebb/proxy/translate"
 	"ebb.dev/ebb/proxy/xds"
@@ -73,11 +74,10 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 	}
 	w := &world{t: t, Client: c, settings: settings.NewStore(), namespace: namespace.Name, live: &held{Reader: c}, tracked: map[string]bool{}}
 	w.publisher, err = publish.New(publish.Options{
-		Cache:      objects,
-		Live:       w.live,
-		Settings:   w.settings,
-		Listeners:  translate.Listeners(netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:8443"), netip.MustParseAddrPort("127.0.0.1:8081")),
-		Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("10.9.9.9:8012")}},
+		Cache:     objects,
+		Live:      w.live,
+		Settings:  w.settings,
+		Listeners: translate.Listeners(netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("127.0.0.1:8443"), netip.MustParseAddrPort("127.0.0.1:8081")),
 		Track: func(cluster string, on bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -89,6 +89,7 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.publisher.Members([]members.Member{{Name: "activator-0", ID: "activator-0@1", Address: netip.MustParseAddrPort("10.9.9.9:8012")}})
 	if err := w.publisher.Index(t.Context()); err != nil {
 		t.Fatal(err)
 	}

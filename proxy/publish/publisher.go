@@ -24,18 +24,31 @@ import (
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/proxy/members"
+	"ebb.dev/ebb/proxy/shares"
 	"ebb.dev/ebb/proxy/translate"
 	"ebb.dev/ebb/proxy/xds"
 )
 
-// Options are what a [Publisher] works with. All but Live, Track, IdleAfter, Grace and Logger are required.
+// Activators is what a Publisher says to activators, by the id of one: members.Registry.
+// None of the calls blocks, but for Settled.
+type Activators interface {
+	Start(context.Context) error
+	// Settled returns when it is known who the activators are, and what they have.
+	Settled(context.Context) error
+	Release(id string, releases ...*link.Release)
+	Left(id string, others int)
+}
+
+// Options are what a [Publisher] works with. All but Activators, Live, Track, IdleAfter, Grace and Logger are required.
 type Options struct {
 	Cache      cache.Cache   // Routes, Revisions and pods are read from it; it need not be started yet
 	Live       client.Reader // the API server itself; required where a listener has TLS, to read the Secrets in use
 	Settings   *settings.Store
 	XDS        xds.Options   // OnState and OnSubscribe are set by the Publisher
 	Listeners  []ir.Listener // what every gateway listens on
-	Activators []ir.Endpoint // priority 1 of every cluster; at least one
+	Activators Activators    // those that share pods; nil where none can be spoken to
 
 	// Track is told which clusters have pods that gateways send to, so that only
 	// those are reported on.
@@ -87,15 +100,26 @@ type Publisher struct {
 	byTarget   map[types.NamespacedName]map[types.NamespacedName]bool // DomainMappings by the Route they lead to
 	secrets    map[types.NamespacedName]*secretEntry                  // those in use
 
+	admitting   sync.Mutex // held, without mu, while gateways are told of new activators
+	slots       int
+	members     []members.Member  // to be used
+	activators  []ir.Endpoint     // those of them that gateways know the way to
+	ids         map[string]string // the processes of members, by name
+	byActivator map[string]map[types.NamespacedName]bool
+
+	sharing     bool   // it is known who has which pod
+	floor       uint64 // of the turns of pods that nobody is known to have
+	ledgers     map[string]*shares.Ledger
+	mentions    map[string]map[string]struct{}  // clusters by activator
+	mentionedBy map[string]map[string]struct{}  // activators by cluster
+	waiting     map[string]map[string]time.Time // by cluster, then by activator
+
 	unsettled time.Time // when a gateway came or went last; zero once the time of grace is over
 	opened    bool      // the world was complete once
 }
 
 // New makes a Publisher and its discovery server.
 func New(opts Options) (*Publisher, error) {
-	if len(opts.Activators) == 0 {
-		return nil, errors.New("publish: no activator is given, so a revision without pods could not be reached")
-	}
 	if opts.Live == nil && slices.ContainsFunc(opts.Listeners, func(l ir.Listener) bool { return l.TLS }) {
 		return nil, errors.New("publish: a listener has TLS, and Options.Live, which reads certificates, is not given")
 	}
@@ -124,9 +148,15 @@ func New(opts Options) (*Publisher, error) {
 		byTarget:      map[types.NamespacedName]map[types.NamespacedName]bool{},
 		secrets:       map[types.NamespacedName]*secretEntry{},
 		hosts:         hosts{},
+		sharing:       opts.Activators == nil,
+		byActivator:   map[string]map[types.NamespacedName]bool{},
+		floor:         uint64(time.Now().UnixNano()), // above those of an earlier leader, whose pods are found with theirs
+		ledgers:       map[string]*shares.Ledger{},
+		mentions:      map[string]map[string]struct{}{},
+		mentionedBy:   map[string]map[string]struct{}{},
+		waiting:       map[string]map[string]time.Time{},
 		unsettled:     time.Now(),
 	}
-	p.opts.Activators = behindHolds(opts.Activators)
 	opts.XDS.OnState = p.onState
 	opts.XDS.OnSubscribe = p.onSubscribe
 	p.server = xds.New(opts.XDS)
@@ -166,8 +196,13 @@ func (p *Publisher) Start(ctx context.Context) error {
 	go p.mappingEvents.run(ctx)
 
 	changed := p.opts.Settings.Subscribe() // before they are read, so that no change is missed
-	if err := errors.Join(p.publishHolds(), p.publishListeners()); err != nil {
+	if err := p.publishListeners(); err != nil {
 		return err
+	}
+	if p.opts.Activators != nil {
+		if err := p.opts.Activators.Start(ctx); err != nil {
+			return err
+		}
 	}
 	handles := map[client.Object]toolscache.ResourceEventHandler{
 		&v1.Route{}:              handler(func(o client.Object) { p.queue.Add(key{routeKey, client.ObjectKeyFromObject(o)}) }),
@@ -194,6 +229,15 @@ func (p *Publisher) Start(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	// Which activator has which pod is known before any is given to another one.
+	if p.opts.Activators != nil {
+		if err := p.opts.Activators.Settled(ctx); err != nil {
+			return nil //nolint:nilerr // ctx has ended
+		}
+		p.mu.Lock()
+		p.sharing = true
+		p.mu.Unlock()
+	}
 	// Everything that exists has been queued: translate it all before the first
 	// gateway is answered, or a gateway that reconnects would be told to forget what
 	// was not translated yet.
@@ -202,6 +246,16 @@ func (p *Publisher) Start(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	p.opened = true
+	for cluster := range p.ledgers {
+		if _, exists := p.byCluster[cluster]; !exists {
+			p.forgetShares(cluster)
+		}
+	}
+	for cluster := range p.waiting {
+		if _, exists := p.byCluster[cluster]; !exists {
+			delete(p.waiting, cluster)
+		}
+	}
 	p.mu.Unlock()
 	p.server.Open()
 	p.opts.Logger.Info("configuration is complete", "routes", len(p.routes), "mappings", len(p.mappings), "revisions", len(p.revisions))

@@ -15,6 +15,7 @@ import (
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/proxy/shares"
 	"ebb.dev/ebb/proxy/translate"
 	"ebb.dev/ebb/proxy/xds"
 )
@@ -25,6 +26,9 @@ type revisionEntry struct {
 	source  *v1.Revision
 	cluster string
 	tracked bool
+
+	places     int      // activators that it is to have
+	activators []string // that it has, sorted
 }
 
 func (e *revisionEntry) keys() []xds.Key {
@@ -76,13 +80,23 @@ func (p *Publisher) setRevision(name types.NamespacedName, object *v1.Revision, 
 		return nil
 	}
 	cluster := translate.Revision(object)
-	endpoints := translate.Endpoints(object, pods, p.opts.Activators, p.isDraining(name), p.opts.Settings.Load())
-	assignment := translate.Assignment(object, pods, p.opts.Activators, p.isDraining(name), p.opts.Settings.Load())
+	current := p.opts.Settings.Load()
+	places := translate.Places(object, pods, current)
+	subset := translate.Subset(object, places, p.activators)
+	endpoints := translate.Endpoints(object, pods, subset, p.isDraining(name), current)
+	assignment := translate.Assignment(object, pods, subset, p.isDraining(name), current)
+	var moves []shares.Move
+	if limit := translate.Limit(object); limit > 0 {
+		moves = p.divide(name, assignment, limit)
+	}
 	resources, err := encodeRevision(cluster, endpoints, assignment)
+	if err == nil {
+		p.server.Update(resources, nil)
+	}
+	p.release(cluster.Name, moves)
 	if err != nil {
 		return err
 	}
-	p.server.Update(resources, nil)
 
 	first := entry == nil
 	if first {
@@ -90,7 +104,8 @@ func (p *Publisher) setRevision(name types.NamespacedName, object *v1.Revision, 
 		p.revisions[name] = entry
 		p.byCluster[cluster.Name] = name
 	}
-	entry.source = object
+	entry.source, entry.places = object, places
+	p.assigned(name, entry, assignment.GetActivators())
 	if on := len(endpoints.Priorities[0]) > 0; on != entry.tracked {
 		entry.tracked = on
 		p.opts.Track(cluster.Name, on)
@@ -110,6 +125,8 @@ func (p *Publisher) forgetRevision(name types.NamespacedName, entry *revisionEnt
 	if entry.tracked {
 		p.opts.Track(entry.cluster, false)
 	}
+	p.assigned(name, entry, nil)
+	p.forgetShares(entry.cluster)
 	p.server.Update(nil, entry.keys())
 	for route := range p.byRevision[name] {
 		p.queue.Add(key{routeKey, route})

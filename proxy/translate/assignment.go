@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"hash/fnv"
+	"math"
 	"slices"
 	"time"
 
@@ -15,14 +16,10 @@ import (
 	"ebb.dev/ebb/proxy/link"
 )
 
-// spread is how many activators share a Revision without a concurrency limit: the
-// second is there when the first dies.
-const spread = 2
-
-// Assignment is what the Revision's activators have to know of it: every pod that
-// has an address, and, where each pod may serve only so many requests at once, which
-// activator alone sends to it. Pods have to be sorted by name.
-func Assignment(rev *v1.Revision, pods []*corev1.Pod, activators []ir.Endpoint, draining func(pod string) bool, s *settings.Settings) *link.Revision {
+// Assignment is what the Revision's activators (its [Subset]) have to know of it: every pod that
+// has an address. Which of them each activator may send to, where a pod may serve only so many
+// requests at once, is not in it: see [Limit]. Pods have to be sorted by name.
+func Assignment(rev *v1.Revision, pods []*corev1.Pod, subset []ir.Endpoint, draining func(pod string) bool, s *settings.Settings) *link.Revision {
 	assignment := &link.Revision{
 		Cluster:              clusterOf(rev),
 		Namespace:            rev.Namespace,
@@ -48,66 +45,76 @@ func Assignment(rev *v1.Revision, pods []*corev1.Pod, activators []ir.Endpoint, 
 			Draining: leaving,
 		})
 	}
-	for _, a := range subset(rev, pods, activators, s) {
+	for _, a := range subset {
 		assignment.Activators = append(assignment.Activators, a.Name)
-	}
-	if concurrency(rev) > 0 {
-		divide(assignment.Pods, assignment.Activators)
 	}
 	return assignment
 }
 
-// subset are the activators that share the Revision, sorted by name: those that rank
-// highest for it in a rendezvous hash, so that a change of the activators moves few
-// Revisions. With a concurrency limit each of them needs pods of its own, so there is
-// one, and one more for every activator-capacity requests that the pods can serve at once,
-// but never more than pods.
-func subset(rev *v1.Revision, pods []*corev1.Pod, activators []ir.Endpoint, s *settings.Settings) []ir.Endpoint {
-	n := spread
-	if limit := concurrency(rev); limit > 0 {
-		running := 0
-		for _, pod := range pods {
-			if _, ok := podEndpoint(pod, defaultPort); ok && pod.DeletionTimestamp == nil {
-				running++
+// Limit is how many requests each pod may serve at once; 0 is any number. Where there
+// is one, a pod belongs to one activator at a time.
+func Limit(rev *v1.Revision) int { return int(concurrency(rev)) }
+
+// Places is how many activators share the Revision: one for every activator-capacity requests that
+// its pods are meant to carry at once, at least one. With a concurrency limit each of
+// them needs a pod of its own, so they are never more than pods; without one, pods that are
+// wished for count like those that are there.
+func Places(rev *v1.Revision, pods []*corev1.Pod, s *settings.Settings) int {
+	running := 0
+	for _, pod := range pods {
+		if _, ok := podEndpoint(pod, defaultPort); ok && pod.DeletionTimestamp == nil {
+			running++
+		}
+	}
+	limit := concurrency(rev)
+	if limit == 0 && rev.Status.DesiredReplicas != nil {
+		running = max(running, int(*rev.Status.DesiredReplicas))
+	}
+	each := float64(limit)
+	if limit == 0 {
+		each = targetConcurrency(rev, s)
+	}
+	places := int(math.Ceil(min(float64(running)*each/activatorCapacity(s), 1<<20)))
+	if limit > 0 {
+		places = min(places, running)
+	}
+	return max(places, 1)
+}
+
+// Subset are the activators that share the Revision, sorted by name: those that rank
+// highest for it in a rendezvous hash, so that a change of the activators moves few Revisions.
+func Subset(rev *v1.Revision, places int, activators []ir.Endpoint) []ir.Endpoint {
+	if places == 1 && len(activators) > 0 { // the usual case, without sorting
+		cluster, best := clusterOf(rev), 0
+		for i := 1; i < len(activators); i++ {
+			if outranks(cluster, activators[i].Name, activators[best].Name) {
+				best = i
 			}
 		}
-		n = min(1+int(float64(int64(running)*limit)/activatorCapacity(s)), max(running, 1))
+		return []ir.Endpoint{activators[best]}
 	}
 	ranked := slices.Clone(activators)
 	cluster := clusterOf(rev)
 	slices.SortFunc(ranked, func(a, b ir.Endpoint) int {
-		return cmp.Or(cmp.Compare(rank(cluster, b.Name), rank(cluster, a.Name)), cmp.Compare(a.Name, b.Name))
+		if outranks(cluster, a.Name, b.Name) {
+			return -1
+		}
+		return 1
 	})
-	ranked = ranked[:min(n, len(ranked))]
+	ranked = ranked[:min(places, len(ranked))]
 	slices.SortFunc(ranked, func(a, b ir.Endpoint) int { return cmp.Compare(a.Name, b.Name) })
 	return ranked
 }
 
-// divide gives each pod to exactly one activator. No activator gets more than its
-// even share; within that each pod goes to the activator that ranks highest for it.
-func divide(pods []*link.Pod, activators []string) {
-	if len(activators) == 0 {
-		return
-	}
-	share := (len(pods) + len(activators) - 1) / len(activators)
-	fewest, more := len(pods)/len(activators), len(pods)%len(activators)
-	has := make(map[string]int, len(activators))
-	for _, pod := range pods {
-		best, bestRank := "", uint64(0)
-		for _, a := range activators {
-			if has[a] >= share || (has[a] >= fewest && more == 0) {
-				continue
-			}
-			if r := rank(pod.Name, a); best == "" || r > bestRank {
-				best, bestRank = a, r
-			}
-		}
-		if has[best] == fewest {
-			more--
-		}
-		has[best]++
-		pod.Activator = best
-	}
+// Enters tells whether an activator that is new belongs to the Revision's subset, which is as it
+// was without it.
+func Enters(cluster string, places int, subset []string, activator string) bool {
+	return len(subset) < places || slices.ContainsFunc(subset, func(other string) bool { return outranks(cluster, activator, other) })
+}
+
+func outranks(cluster, a, b string) bool {
+	x, y := rank(cluster, a), rank(cluster, b)
+	return x > y || x == y && a < b
 }
 
 // rank is the weight of one pair in a rendezvous hash.

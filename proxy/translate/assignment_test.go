@@ -50,63 +50,93 @@ func activators(n int) []ir.Endpoint {
 
 func none(string) bool { return false }
 
-// TestEveryPodHasOneActivator: with a limit the pods are divided among the activators
-// that the gateways use, evenly, and no activator is left without one.
-func TestEveryPodHasOneActivator(t *testing.T) {
-	current := settings.Default()
+// TestPlaces: one activator for a small Revision, more with what its pods carry, and with a
+// limit never more than pods, each of which belongs to one activator.
+func TestPlaces(t *testing.T) {
+	busy, err := settings.Default().With("config-autoscaler", map[string]string{"activator-capacity": "10"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	desired := func(rev *v1.Revision, n int32) *v1.Revision { rev.Status.DesiredReplicas = &n; return rev }
+	annotated := func(rev *v1.Revision, key, value string) *v1.Revision {
+		rev.Annotations = map[string]string{"autoscaling.knative.dev/" + key: value}
+		return rev
+	}
+	for _, c := range []struct {
+		what string
+		rev  *v1.Revision
+		pods int
+		s    *settings.Settings
+		want int
+	}{
+		{"at zero", limited(0), 0, settings.Default(), 1},
+		{"one pod of 100", limited(0), 1, settings.Default(), 1},
+		{"five pods of 100", limited(0), 5, settings.Default(), 5},
+		{"five pods of 10", annotated(limited(0), "target", "10"), 5, settings.Default(), 1},
+		{"five pods of 10, activators of 10", annotated(limited(0), "target", "10"), 5, busy, 5},
+		{"wished for", desired(limited(0), 7), 0, settings.Default(), 7},
+		{"requests a second say nothing", annotated(limited(0), "metric", "rps"), 3, settings.Default(), 3},
+		{"limited, at zero, wished for", desired(limited(1000), 7), 0, settings.Default(), 1},
+		{"limited to 1", limited(1), 30, settings.Default(), 1},
+		{"limited to 10", limited(10), 30, settings.Default(), 3},
+		{"limited to 1000", limited(1000), 2, settings.Default(), 2},
+		{"limited to 1000, one pod", limited(1000), 1, settings.Default(), 1},
+	} {
+		if got := translate.Places(c.rev, readyPods(c.pods), c.s); got != c.want {
+			t.Errorf("%s: %d activators, want %d", c.what, got, c.want)
+		}
+	}
+}
+
+// TestActivatorsStay: one activator more or less changes only the Revisions that it has, and Enters knows
+// which, without looking at the others' places.
+func TestActivatorsStay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rev := limited(rapid.Int64Range(1, 1000).Draw(t, "limit"))
-		pods := readyPods(rapid.IntRange(0, 60).Draw(t, "pods"))
-		all := activators(rapid.IntRange(1, 10).Draw(t, "activators"))
-		assignment := translate.Assignment(rev, pods, all, none, current)
-		endpoints := translate.Endpoints(rev, pods, all, none, current)
-		if len(endpoints.Priorities[0]) != 0 {
-			t.Fatalf("gateways reach pods with a limit: %v", endpoints.Priorities[0])
+		n := rapid.IntRange(1, 8).Draw(t, "activators")
+		places := rapid.IntRange(1, 4).Draw(t, "places")
+		all := activators(n + 1)
+		newcomer := rapid.IntRange(0, n).Draw(t, "newcomer")
+		without := slices.Delete(slices.Clone(all), newcomer, newcomer+1)
+		rev := limited(0)
+		rev.Name = fmt.Sprint("r", rapid.IntRange(0, 1000).Draw(t, "revision"))
+		before, after := names(translate.Subset(rev, places, without)), names(translate.Subset(rev, places, all))
+		if len(before) != min(places, n) || len(after) != min(places, n+1) || !slices.IsSorted(after) {
+			t.Fatalf("%d places: %v of %d, then %v", places, before, n, after)
 		}
-		var used []string
-		for _, e := range endpoints.Priorities[1] {
-			used = append(used, e.Name)
+		name := all[newcomer].Name
+		enters := translate.Enters(translate.Revision(rev).Name, places, before, name)
+		if enters != slices.Contains(after, name) || !enters && !slices.Equal(before, after) {
+			t.Fatalf("enters %v: %v became %v with %s", enters, before, after, name)
 		}
-		if len(used) == 0 || !slices.Equal(used, assignment.Activators) {
-			t.Fatalf("gateways use %v, assigned are %v", used, assignment.Activators)
-		}
-		has := map[string]int{}
-		for _, p := range assignment.Pods {
-			if !slices.Contains(used, p.Activator) {
-				t.Fatalf("pod %s belongs to %q, which no gateway uses", p.Name, p.Activator)
-			}
-			has[p.Activator]++
-		}
-		for _, name := range used {
-			if n := has[name]; len(pods) > 0 && (n < len(pods)/len(used) || n > (len(pods)+len(used)-1)/len(used)) {
-				t.Fatalf("%d pods, %d activators: %s has %d", len(pods), len(used), name, n)
+		for _, a := range after {
+			if a != name && !slices.Contains(before, a) {
+				t.Fatalf("%v became %v: %s came though it is not new", before, after, a)
 			}
 		}
 	})
 }
 
-// TestActivatorsStay: one activator less moves only the revisions it had.
-func TestActivatorsStay(t *testing.T) {
-	current := settings.Default()
-	all := activators(5)
-	used := map[string]int{}
-	for i := range 200 {
+// TestRevisionsAreSpread: no activator has many more Revisions than another.
+func TestRevisionsAreSpread(t *testing.T) {
+	all, has := activators(5), map[string]int{}
+	for i := range 400 {
 		rev := limited(0)
 		rev.Name = fmt.Sprint("r", i)
-		before := translate.Endpoints(rev, nil, all, none, current).Priorities[1]
-		after := translate.Endpoints(rev, nil, all[:4], none, current).Priorities[1]
-		for _, e := range before {
-			used[e.Name]++
-			if e.Name != all[4].Name && !slices.Contains(after, e) {
-				t.Errorf("%s lost %s when another one went", rev.Name, e.Name)
-			}
-		}
+		has[translate.Subset(rev, 1, all)[0].Name]++
 	}
 	for _, a := range all { // 80 each on average
-		if used[a.Name] < 40 {
-			t.Errorf("%s has %d of 400 places", a.Name, used[a.Name])
+		if has[a.Name] < 40 {
+			t.Errorf("%s has %d of 400 revisions", a.Name, has[a.Name])
 		}
 	}
+}
+
+func names(endpoints []ir.Endpoint) []string {
+	var all []string
+	for _, e := range endpoints {
+		all = append(all, e.Name)
+	}
+	return all
 }
 
 func BenchmarkEndpoints(b *testing.B) {

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
 )
@@ -17,4 +18,13 @@ func activatorCapacity(s *settings.Settings) float64 { return max(s.Autoscaler.A
 func targetBurstCapacity(rev *v1.Revision, s *settings.Settings) float64 {
 	scaling, _ := settings.ParseAutoscaling(s.Autoscaler, concurrency(rev), rev.Annotations)
 	return scaling.TargetBurstCapacity
+}
+
+// targetConcurrency is how many requests at once the Revision's pods are meant to carry each.
+func targetConcurrency(rev *v1.Revision, s *settings.Settings) float64 {
+	scaling, _ := settings.ParseAutoscaling(s.Autoscaler, concurrency(rev), rev.Annotations)
+	if scaling.Metric != serving.MetricConcurrency {
+		return s.Autoscaler.ConcurrencyTarget // requests per second say nothing about how many at once
+	}
+	return scaling.Total
 }

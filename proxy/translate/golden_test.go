@@ -113,11 +113,12 @@ func translateScene(t *testing.T, s scene) (result, error) {
 	}
 	for i := range s.Revisions {
 		rev := &s.Revisions[i]
+		subset := translate.Subset(rev, translate.Places(rev, s.Pods, current), s.Activators)
 		r.Revisions = append(r.Revisions, revisionResult{
 			Direct:     translate.Direct(rev, current),
 			Cluster:    translate.Revision(rev),
-			Endpoints:  translate.Endpoints(rev, s.Pods, s.Activators, draining, current),
-			Assignment: encode(t, translate.Assignment(rev, s.Pods, s.Activators, draining, current)),
+			Endpoints:  translate.Endpoints(rev, s.Pods, subset, draining, current),
+			Assignment: encode(t, translate.Assignment(rev, s.Pods, subset, draining, current)),
 		})
 	}
 	return r, nil

@@ -36,14 +36,14 @@ func Direct(rev *v1.Revision, s *settings.Settings) bool {
 }
 
 // Endpoints are the Revision's endpoints as gateways see them: its pods, where it
-// is [Direct], and behind them its activators. Pods have to be sorted by name;
+// is [Direct], and behind them its activators, the [Subset]. Pods have to be sorted by name;
 // draining tells of a pod that it is to get nothing new.
 //
 // A pod is there once it is Ready. One that drains or ends stays, marked, with what it
 // still serves, as long as it has an address.
-func Endpoints(rev *v1.Revision, pods []*corev1.Pod, activators []ir.Endpoint, draining func(pod string) bool, s *settings.Settings) ir.Endpoints {
+func Endpoints(rev *v1.Revision, pods []*corev1.Pod, subset []ir.Endpoint, draining func(pod string) bool, s *settings.Settings) ir.Endpoints {
 	endpoints := ir.Endpoints{Cluster: clusterOf(rev), Owner: RevisionOwner(rev.Namespace, rev.Name)}
-	endpoints.Priorities[1] = subset(rev, pods, activators, s)
+	endpoints.Priorities[1] = subset
 	if !Direct(rev, s) {
 		return endpoints
 	}

@@ -202,6 +202,8 @@ type Running struct {
 	Controller   string `json:"controller"`
 	Control      string `json:"control"` // host:port of discovery and load reports, mutual TLS
 	Activator    string `json:"activator"`
+	// Activators are the addresses of all activators' metrics, by part.
+	Activators map[string]string `json:"activators,omitempty"`
 	// GatewayMetrics is host:port of /metrics and /ready of the gateway.
 	GatewayMetrics string         `json:"gatewayMetrics"`
 	Parts          map[string]int `json:"parts"` // process ids by name

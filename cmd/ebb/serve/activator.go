@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,8 @@ func ActivatorCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.Name, "name", os.Getenv("POD_NAME"), "`NAME`, unique among activators; $POD_NAME when not given")
 	f.StringVar(&o.Listen, "listen", ":8012", "`ADDRESS` for requests")
+	f.StringVar(&o.Advertise, "advertise", podAddress("8012"), "`IP:PORT` where gateways reach --listen; $POD_IP and 8012 when not given, or --listen itself when that has an IP")
+	f.BoolVar(&o.DrainShared, "drain-shared", false, "other activators on this machine listen on --drain-listen too")
 	f.StringVar(&o.DrainListen, "drain-listen", ":8013", "`ADDRESS` for the preStop hooks of pods")
 	f.StringVar(&o.HealthListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz and /readyz")
 	f.StringVar(&o.ControlAddress, "control", "ebb-controller.ebb-system.svc:18000", "`HOST:PORT` of the control plane")
@@ -40,6 +43,14 @@ func ActivatorCommand() *cobra.Command {
 	f.IntVar(&o.MaxHeldTotal, "max-held-total", 0, "requests held in all (default 25000)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what is usually not worth a line")
 	return cmd
+}
+
+// podAddress is a port of the pod that this process runs in, "" outside of one.
+func podAddress(port string) string {
+	if ip := os.Getenv("POD_IP"); ip != "" {
+		return net.JoinHostPort(ip, port)
+	}
+	return ""
 }
 
 func newLogger(verbose bool) *slog.Logger {

@@ -28,6 +28,7 @@ import (
 	settingscontroller "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/proxy/members"
 	"ebb.dev/ebb/proxy/publish"
 	"ebb.dev/ebb/proxy/xds"
 )
@@ -37,11 +38,16 @@ const lookForCertManager = 3 * time.Second
 
 // assemble connects the parts: controllers write what the publisher reads, the
 // publisher fills the discovery server, load reports reach the scaler, and the scaler drains through the publisher.
-func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener, activators []ir.Endpoint) error {
+func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener) error {
 	var publisher *publish.Publisher
 	loads := intake.New(intake.Options{
 		Used:   func(cluster string) { publisher.Used(cluster) },
 		Logger: log.With("part", "intake"),
+	})
+	activators := members.New(members.Options{
+		Store:    &activatorList{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.namespace},
+		Identify: o.tls.identify(activatorName),
+		Logger:   log.With("part", "members"),
 	})
 	publisher, err := publish.New(publish.Options{
 		Cache:      mgr.GetCache(),
@@ -57,6 +63,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	if err != nil {
 		return err
 	}
+	activators.Follow(publisher)
 	if err := publisher.Index(context.Background()); err != nil {
 		return err
 	}
@@ -115,11 +122,12 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	server := grpc.NewServer(append(xds.GRPCOptions(), grpc.Creds(transport))...)
 	publisher.Server().Register(server)
 	loads.Register(server)
+	link.RegisterMembershipServer(server, activators)
 	link.RegisterDrainServer(server, drainServer{service: &autoscaler.DrainService{Scaler: scaler, Live: mgr.GetAPIReader()}})
 	if err := mgr.Add(&control{address: o.xdsListen, server: server, log: log}); err != nil {
 		return fmt.Errorf("add the discovery server: %w", err)
 	}
-	health.set(mgr, publisher, loads, scaling, store)
+	health.set(mgr, publisher, activators, loads, scaling, store)
 	return nil
 }
 

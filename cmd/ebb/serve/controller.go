@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -48,7 +47,6 @@ type controllerOptions struct {
 	webhookListen                string
 	webhookCert, webhookKey      string
 	metricsListen                string
-	activators                   []string
 	drainAddress, gatewayService string
 	httpListen, internalListen   string
 	httpsListen                  string
@@ -78,7 +76,6 @@ func ControllerCommand(version string) *cobra.Command {
 	f.StringVar(&o.webhookCert, "webhook-cert", "", "certificate `FILE` for admission")
 	f.StringVar(&o.webhookKey, "webhook-key", "", "private key `FILE` for admission")
 	f.StringVar(&o.metricsListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz, /readyz and /status")
-	f.StringSliceVar(&o.activators, "activators", nil, "`HOST:PORT` of each activator, as gateways reach it")
 	f.StringVar(&o.drainAddress, "drain-address", "", "`HOST:PORT` where activators answer the preStop hooks of pods")
 	f.StringVar(&o.gatewayService, "gateway-service", "ebb-gateway-internal.ebb-system.svc.cluster.local", "DNS `NAME` of the gateways' in-cluster listener")
 	f.StringVar(&o.httpListen, "http-listen", "0.0.0.0:8080", "`ADDRESS` that gateways listen on for callers outside the cluster")
@@ -97,10 +94,6 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	spareMemory(ctx)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 
-	activators, err := parseActivators(o.activators)
-	if err != nil {
-		return err
-	}
 	listeners, err := o.listeners()
 	if err != nil {
 		return err
@@ -137,7 +130,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err := settingscontroller.Load(ctx, mgr.GetAPIReader(), settingscontroller.Options{Store: store, Namespace: o.namespace}); err != nil {
 		return err
 	}
-	if err := o.assemble(log, mgr, health, store, listeners, activators); err != nil {
+	if err := o.assemble(log, mgr, health, store, listeners); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
@@ -227,21 +220,6 @@ func (o *controllerOptions) listeners() ([]ir.Listener, error) {
 		}
 	}
 	return translate.Listeners(external, secure, internal), nil
-}
-
-func parseActivators(addresses []string) ([]ir.Endpoint, error) {
-	if len(addresses) == 0 {
-		return nil, errors.New("--activators is needed: without one a revision with no pod cannot be reached")
-	}
-	endpoints := make([]ir.Endpoint, len(addresses))
-	for i, a := range addresses {
-		address, err := netip.ParseAddrPort(strings.TrimSpace(a))
-		if err != nil {
-			return nil, fmt.Errorf("--activators: %q is not IP:PORT: %w", a, err)
-		}
-		endpoints[i] = ir.Endpoint{Name: fmt.Sprintf("activator-%d", i), Address: address}
-	}
-	return endpoints, nil
 }
 
 func splitHostPort(flag, address string) (string, int, error) {

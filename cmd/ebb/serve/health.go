@@ -13,6 +13,7 @@ import (
 	"ebb.dev/ebb/autoscaler"
 	"ebb.dev/ebb/autoscaler/coldstart"
 	"ebb.dev/ebb/autoscaler/intake"
+	"ebb.dev/ebb/proxy/members"
 	"ebb.dev/ebb/proxy/publish"
 )
 
@@ -22,15 +23,16 @@ type health struct {
 	mu        sync.Mutex
 	mgr       ctrl.Manager
 	publisher *publish.Publisher
+	members   *members.Registry
 	loads     *intake.Server
 	scaling   *autoscaler.Reconciler
 	settings  *settings.Store
 }
 
-func (h *health) set(mgr ctrl.Manager, publisher *publish.Publisher, loads *intake.Server, scaling *autoscaler.Reconciler, store *settings.Store) {
+func (h *health) set(mgr ctrl.Manager, publisher *publish.Publisher, activators *members.Registry, loads *intake.Server, scaling *autoscaler.Reconciler, store *settings.Store) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.mgr, h.publisher, h.loads, h.scaling, h.settings = mgr, publisher, loads, scaling, store
+	h.mgr, h.publisher, h.members, h.loads, h.scaling, h.settings = mgr, publisher, activators, loads, scaling, store
 }
 
 func (h *health) get() (ctrl.Manager, *publish.Publisher, *intake.Server) {
@@ -89,11 +91,15 @@ func (h *health) status(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "starting", http.StatusServiceUnavailable)
 		return
 	}
+	h.mu.Lock()
+	activators := h.members
+	h.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"version":   h.version,
-		"streams":   publisher.Server().Streams(),
-		"reporters": loads.Reporters(),
+		"version":    h.version,
+		"streams":    publisher.Server().Streams(),
+		"reporters":  loads.Reporters(),
+		"activators": activators.List(),
 	})
 }
 

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
 )
 
 // tlsFiles are the files of one peer of a mutual TLS connection, all three or none.
@@ -52,6 +54,28 @@ func (f *tlsFiles) config() (*tls.Config, error) {
 		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() },
 	}, nil
+}
+
+// activatorName is the common name in the certificates of activators.
+const activatorName = "ebb-activator"
+
+// identify refuses a peer whose certificate has another common name; nil, which takes everybody, without TLS.
+func (f *tlsFiles) identify(name string) func(context.Context) error {
+	if f.empty() {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		p, _ := peer.FromContext(ctx)
+		if p != nil {
+			if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 {
+				if has := info.State.VerifiedChains[0][0].Subject.CommonName; has != name {
+					return fmt.Errorf("the certificate is for %q, and %q is needed", has, name)
+				}
+				return nil
+			}
+		}
+		return errors.New("no certificate was presented")
+	}
 }
 
 // credentials are plaintext when no file is given.

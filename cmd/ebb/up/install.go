@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"ebb.dev/ebb/apis/serving"
+	"ebb.dev/ebb/cmd/ebb/serve"
 	"ebb.dev/ebb/config"
 )
 
@@ -41,6 +42,9 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 		errs = append(errs, apply(ctx, c, settings, "v1", "ConfigMap"))
 	}
 	errs = append(errs, installStorage(ctx, c))
+	// Those of an earlier run have ended: nobody is to wait for them.
+	list := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: serve.ActivatorsConfigMap, Namespace: systemNamespace}}
+	errs = append(errs, client.IgnoreNotFound(c.Delete(ctx, list)))
 	errs = append(errs, installMetrics(ctx, c)...)
 	bundle, err := os.ReadFile(l.dir.PKI("mesh-ca.crt"))
 	if err != nil {

@@ -18,6 +18,7 @@ type Options struct {
 	Port    int    // of the gateway; 0 picks a free one, and keeps it
 	// InternalPort is that of the in-cluster listener; 0 picks a free one, and keeps it.
 	InternalPort int
+	Activators   int    // how many; 1 when 0
 	Clean        bool   // begin with no state
 	Envoy        string // path of an Envoy; searched for when empty
 	Isolation    string // of pods: auto or none
@@ -31,6 +32,8 @@ const (
 	DefaultPort      = 8080
 	DefaultAddress   = "127.0.0.1"
 	DefaultIsolation = "auto"
+
+	maxActivators = 16
 )
 
 func (o Options) check() error {
@@ -43,6 +46,9 @@ func (o Options) check() error {
 	}
 	if o.Port < 0 || o.Port > 65535 {
 		errs = append(errs, fmt.Errorf("--port %d is not between 0 and 65535", o.Port))
+	}
+	if o.Activators < 0 || o.Activators > maxActivators {
+		errs = append(errs, fmt.Errorf("--activators %d is not between 1 and %d", o.Activators, maxActivators))
 	}
 	if o.Isolation != "auto" && o.Isolation != "none" {
 		errs = append(errs, fmt.Errorf("--isolation %q is not known: use auto or none", o.Isolation))

@@ -45,6 +45,9 @@ func portRequests(o Options) []datadir.PortRequest {
 	if !o.ThrowAway { // numbers that people know, where they are free
 		requests[1].Prefer, requests[2].Prefer, requests[len(requests)-1].Prefer = 8081, 5000, 8443
 	}
+	for i := 1; i < max(o.Activators, 1); i++ {
+		requests = append(requests, datadir.PortRequest{Name: activatorPart(i)}, datadir.PortRequest{Name: activatorPart(i) + "-metrics"})
+	}
 	return requests
 }
 
@@ -154,7 +157,7 @@ func (l *layout) controller() supervise.Spec {
 		"controller", "--kubeconfig=" + p("controller.kubeconfig"), "--namespace=" + systemNamespace,
 		"--xds-listen=" + l.at("xds"), "--tls-cert=" + p("mesh-controller.crt"), "--tls-key=" + p("mesh-controller.key"), "--tls-ca=" + p("mesh-ca.crt"),
 		"--webhook-listen=" + l.at("webhook"), "--webhook-cert=" + p("webhook.crt"), "--webhook-key=" + p("webhook.key"),
-		"--metrics-listen=" + l.at("controller-metrics"), "--activators=" + l.at("activator"), "--drain-address=" + l.at("activator-drain"),
+		"--metrics-listen=" + l.at("controller-metrics"), "--drain-address=" + l.at("activator-drain"),
 		"--http-listen=" + l.external(), "--https-listen=" + l.externalHTTPS(), "--http-internal-listen=" + l.at("internal"),
 		"--gateway-service=" + gatewayService, "--leader-elect=false",
 	}
@@ -164,12 +167,30 @@ func (l *layout) controller() supervise.Spec {
 	return l.spec(partController, l.programs.ebb, httpReady("http://"+l.at("controller-metrics")+"/readyz"), args...)
 }
 
-func (l *layout) activator() supervise.Spec {
-	p := l.dir.PKI
-	return l.spec(partActivator, l.programs.ebb, httpReady("http://"+l.at("activator-metrics")+"/readyz"),
-		"activator", "--name=activator-0", "--listen="+l.at("activator"), "--drain-listen="+l.at("activator-drain"), "--control="+l.at("xds"),
+// activatorPart is the name of one of the activators, from 0.
+func activatorPart(i int) string {
+	if i == 0 {
+		return partActivator
+	}
+	return fmt.Sprintf("%s-%d", partActivator, i)
+}
+
+// activators are all their names.
+func (l *layout) activators() []string {
+	names := make([]string, max(l.options.Activators, 1))
+	for i := range names {
+		names[i] = activatorPart(i)
+	}
+	return names
+}
+
+// activator is one of them. They share the address for hooks: one that is gone takes none.
+func (l *layout) activator(i int) supervise.Spec {
+	p, part := l.dir.PKI, activatorPart(i)
+	return l.spec(part, l.programs.ebb, httpReady("http://"+l.at(part+"-metrics")+"/readyz"),
+		"activator", fmt.Sprintf("--name=activator-%d", i), "--listen="+l.at(part), "--drain-listen="+l.at("activator-drain"), "--drain-shared", "--control="+l.at("xds"),
 		"--tls-cert="+p("mesh-activator.crt"), "--tls-key="+p("mesh-activator.key"), "--tls-ca="+p("mesh-ca.crt"),
-		"--metrics-listen="+l.at("activator-metrics"))
+		"--metrics-listen="+l.at(part+"-metrics"))
 }
 
 // gatewayDrain is how long requests may take after Ctrl-C; a second one ends them at once.

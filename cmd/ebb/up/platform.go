@@ -130,7 +130,9 @@ func (p *Platform) start(ctx context.Context) error {
 		}
 		close(installed)
 		p.progress.Line("kinds and settings installed")
-		g.Go(func() error { return p.run(gctx, p.activator()) })
+		for i := range p.activators() {
+			g.Go(func() error { return p.run(gctx, p.activator(i)) })
+		}
 		if err := p.run(gctx, p.controller()); err != nil {
 			return err
 		}
@@ -256,13 +258,17 @@ func (p *Platform) Running() datadir.Running {
 	for name, child := range p.children {
 		parts[name] = child.PID()
 	}
+	activators := map[string]string{}
+	for _, name := range p.activators() {
+		activators[name] = p.at(name + "-metrics")
+	}
 	gateway, secure := p.external(), p.externalHTTPS()
 	if strings.HasPrefix(gateway, "0.0.0.0:") || strings.HasPrefix(gateway, "[::]:") {
 		gateway, secure = p.at("gateway"), p.at("gateway-https")
 	}
 	return datadir.Running{
 		PID: os.Getpid(), Kubeconfig: p.dir.Kubeconfig(), Gateway: gateway, GatewayHTTPS: secure, Internal: p.at("internal"), Registry: fmt.Sprintf("localhost:%d", p.ports["registry"]),
-		Controller: p.at("controller-metrics"), Control: p.at("xds"), Activator: p.at("activator-metrics"), GatewayMetrics: p.at("gateway-metrics"), Parts: parts,
+		Controller: p.at("controller-metrics"), Control: p.at("xds"), Activator: p.at("activator-metrics"), Activators: activators, GatewayMetrics: p.at("gateway-metrics"), Parts: parts,
 	}
 }
 
@@ -272,15 +278,17 @@ func (p *Platform) Progress() *Progress { return p.progress }
 // Data is the platform's folder.
 func (p *Platform) Data() datadir.Dir { return p.dir }
 
-// stopOrder: first what takes requests, then what makes pods, then the pods, then what
+// stopOrder is first what takes requests, then what makes pods, then the pods, then what
 // they all need.
-var stopOrder = [...][]string{
-	{partGateway}, // drained: it may still need the others
-	{partActivator},
-	{partController, partKCM, partNode},
-	{}, // the pods
-	{partAPIServer, partRegistry},
-	{partEtcd},
+func (p *Platform) stopOrder() [][]string {
+	return [][]string{
+		{partGateway}, // drained: it may still need the others
+		p.activators(),
+		{partController, partKCM, partNode},
+		{}, // the pods
+		{partAPIServer, partRegistry},
+		{partEtcd},
+	}
 }
 
 // Stop ends every part in order and returns when all are gone. It goes fast once now
@@ -300,7 +308,7 @@ func (p *Platform) Stop(now <-chan struct{}) {
 		if unregister != nil {
 			unregister()
 		}
-		for _, group := range stopOrder {
+		for _, group := range p.stopOrder() {
 			if len(group) == 0 {
 				p.cleanPods(context.Background())
 				continue
@@ -311,7 +319,7 @@ func (p *Platform) Stop(now <-chan struct{}) {
 	select {
 	case <-done:
 	case <-now:
-		for _, group := range stopOrder {
+		for _, group := range p.stopOrder() {
 			p.each(group, (*supervise.Child).Kill)
 		}
 		<-done

@@ -122,6 +122,9 @@ func parts(ctx context.Context, running datadir.Running) []Part {
 		"controller": running.Controller + "/readyz", "activator": running.Activator + "/readyz",
 		"gateway": running.GatewayMetrics + "/ready", "registry": running.Registry + "/v2/",
 	}
+	for name, address := range running.Activators {
+		ready[name] = address + "/readyz"
+	}
 	var all []Part
 	for name, pid := range running.Parts {
 		part := Part{Name: name, PID: pid, State: "running", Memory: resident(pid)}
