@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"ebb.dev/ebb/proxy/link"
 )
@@ -116,11 +117,13 @@ func (m *membership) stream(ctx context.Context) error {
 	clear(m.waiting)
 	m.mu.Unlock()
 	shares, waiting := m.table.shares()
+	hello := proto.CloneOf(m.hello)
+	hello.Turn = m.table.env.turn.Load()
 	for first := true; first || len(shares) > 0; first = false {
 		n := min(len(shares), sharesAtOnce)
 		message := &link.FromActivator{Shares: shares[:n]}
 		if first {
-			message.Hello, message.Waiting = m.hello, waiting
+			message.Hello, message.Waiting = hello, waiting
 		}
 		shares = shares[n:]
 		message.Told = len(shares) == 0

@@ -62,6 +62,7 @@ type environment struct {
 	reporter    reporting
 	context     context.Context // of all probes
 	handingBack atomic.Bool     // nobody waits here any more
+	turn        atomic.Uint64   // the highest of any pod
 }
 
 // reporting is the reporter as revisions see it; neither call blocks.
@@ -399,6 +400,7 @@ func (r *revision) apply(spec *link.Revision) error {
 		}
 		p.ready, p.draining = d.GetReady(), d.GetDraining()
 		p.owner, p.turn = d.GetActivator(), d.GetTurn()
+		r.env.heard(p.turn)
 		if p.mine = p.belongs(r.env.self); p.mine {
 			p.owes = false
 		}

@@ -4,6 +4,12 @@ import (
 	"ebb.dev/ebb/proxy/link"
 )
 
+// heard notes the highest turn of any pod.
+func (e *environment) heard(turn uint64) {
+	for before := e.turn.Load(); turn > before && !e.turn.CompareAndSwap(before, turn); before = e.turn.Load() {
+	}
+}
+
 // belongs tells whether the pod is this activator's to send to, as it was described and
 // as it was told since.
 func (p *pod) belongs(self string) bool {

@@ -88,6 +88,7 @@ func (t *table) remove(name string) {
 
 // giveUp gives a pod up, and returns what is still there.
 func (t *table) giveUp(x *link.Release) *link.Share {
+	t.env.heard(x.GetTurn())
 	t.mu.Lock()
 	r, ok := t.entries.Load(x.GetCluster())
 	if !ok { // and nobody can make it in this moment

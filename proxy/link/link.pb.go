@@ -518,7 +518,9 @@ type Hello struct {
 	// Different in every process of that name.
 	Process string `protobuf:"bytes,2,opt,name=process,proto3" json:"process,omitempty"`
 	// IP:PORT where gateways reach it.
-	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// The highest turn of any pod that it has heard of: turns go on from there.
+	Turn          uint64 `protobuf:"varint,4,opt,name=turn,proto3" json:"turn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -572,6 +574,13 @@ func (x *Hello) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *Hello) GetTurn() uint64 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
 }
 
 // Share is what an activator has on one pod of a revision with a concurrency limit.
@@ -1165,11 +1174,12 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\x06shares\x18\x02 \x03(\v2\x12.ebb.link.v1.ShareR\x06shares\x12.\n" +
 	"\awaiting\x18\x03 \x03(\v2\x14.ebb.link.v1.WaitingR\awaiting\x12\x12\n" +
 	"\x04told\x18\x04 \x01(\bR\x04told\x12\x18\n" +
-	"\aleaving\x18\x05 \x01(\bR\aleaving\"O\n" +
+	"\aleaving\x18\x05 \x01(\bR\aleaving\"c\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\tR\aprocess\x12\x18\n" +
-	"\aaddress\x18\x03 \x01(\tR\aaddress\"x\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04turn\x18\x04 \x01(\x04R\x04turn\"x\n" +
 	"\x05Share\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x12\n" +

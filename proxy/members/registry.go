@@ -30,6 +30,8 @@ type Member struct {
 type Follower interface {
 	// Members are those that gateways are to use, and those that leave, sorted by name.
 	Members([]Member)
+	// Turn is the highest turn that somebody who comes has heard of.
+	Turn(uint64)
 	// Shares says what an activator has on pods; found is what it lists when it comes.
 	Shares(id string, shares []*link.Share, found bool)
 	// Waits says of which revisions it holds requests that it cannot pass on. anew: of no others.

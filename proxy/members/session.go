@@ -66,6 +66,9 @@ func (r *Registry) Join(stream grpc.BidiStreamingServer[link.FromActivator, link
 		return status.Errorf(codes.Unavailable, "join: activator %s: %v", hello.GetName(), err)
 	}
 	// What it has is known before anybody decides with it.
+	if r.follower != nil {
+		r.follower.Turn(hello.GetTurn())
+	}
 	for m, anew := first, true; ; anew = false {
 		r.heard(s, m, true, anew)
 		if m.GetTold() {

@@ -183,6 +183,19 @@ func (p *Publisher) Gone(id string) {
 	}
 }
 
+// Turn: whatever an earlier leader's clock said, turns go on from what activators have heard of.
+func (p *Publisher) Turn(turn uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if turn <= p.floor {
+		return
+	}
+	p.floor = turn
+	for _, l := range p.ledgers {
+		l.Raise(turn)
+	}
+}
+
 // Shares takes in what an activator has on pods.
 func (p *Publisher) Shares(id string, shares []*link.Share, found bool) {
 	p.mu.Lock()

@@ -38,6 +38,9 @@ type remainder struct {
 // New makes a ledger whose turns are above floor.
 func New(floor uint64) *Ledger { return &Ledger{turn: floor, pods: map[string]*holding{}} }
 
+// Raise makes turns that come higher than one that somebody has heard of.
+func (l *Ledger) Raise(turn uint64) { l.turn = max(l.turn, turn) }
+
 // Pod is one pod of the Revision.
 type Pod struct {
 	Name   string
@@ -180,8 +183,11 @@ func (p *holding) remain(activator string, r *remainder) {
 // taken by those who had it before; limit is all of them.
 func (l *Ledger) Of(pod string, limit int) (owner string, turn uint64, elsewhere int) {
 	p := l.pods[pod]
-	if p == nil || p.owner == "" {
+	switch {
+	case p == nil:
 		return Nobody, 0, limit
+	case p.owner == "":
+		return Nobody, p.turn, limit
 	}
 	for _, r := range p.rest {
 		if !r.known {
