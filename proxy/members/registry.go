@@ -101,6 +101,8 @@ type member struct {
 	session *session
 	lost    time.Time // when its stream broke
 	overdue bool      // it has had its time to come back
+	kept    bool      // it is in the store
+	used    bool      // it has come, or is known from before: followers hear of it
 }
 
 // New makes a Registry; activators are answered once Start runs and has read the store.
@@ -139,7 +141,7 @@ func (r *Registry) Start(ctx context.Context) error {
 			r.opts.Logger.Warn("an activator known from before is not understood and is forgotten", "name", k.Name)
 			continue
 		}
-		r.members[k.Name] = &member{Member: Member{Name: k.Name, Address: k.Address, Slot: k.Slot, Lost: true}, lost: now}
+		r.members[k.Name] = &member{Member: Member{Name: k.Name, Address: k.Address, Slot: k.Slot, Lost: true}, lost: now, kept: true, used: true}
 	}
 	r.announce()
 	timer := time.AfterFunc(r.opts.Restart, func() {
@@ -191,7 +193,9 @@ func (r *Registry) List() []Member {
 func (r *Registry) all() []Member {
 	all := make([]Member, 0, len(r.members))
 	for _, m := range r.members {
-		all = append(all, m.Member)
+		if m.used {
+			all = append(all, m.Member)
+		}
 	}
 	slices.SortFunc(all, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return all
@@ -240,24 +244,33 @@ func (r *Registry) save(ctx context.Context) error {
 	defer r.saving.Unlock()
 	r.mu.Lock()
 	list := List{Slots: r.slots}
-	for _, m := range r.all() {
+	var written []*member
+	for _, m := range r.members {
 		list.Activators = append(list.Activators, Known{m.Name, m.Address, m.Slot})
+		written = append(written, m)
 	}
 	r.mu.Unlock()
+	slices.SortFunc(list.Activators, func(a, b Known) int { return strings.Compare(a.Name, b.Name) })
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := r.opts.Store.Save(ctx, list)
 	if err != nil {
 		r.opts.Logger.Warn("the list of activators could not be kept", "error", err)
+		return err
 	}
-	return err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range written {
+		m.kept = slices.Contains(list.Activators, Known{m.Name, m.Address, m.Slot})
+	}
+	return nil
 }
 
 // enlist makes an activator known, and kept, before it is used.
 func (r *Registry) enlist(ctx context.Context, name string, address netip.AddrPort) error {
 	r.mu.Lock()
 	m := r.members[name]
-	if m != nil && m.Address == address {
+	if m != nil && m.Address == address && (m.kept || r.opts.Store == nil) {
 		r.mu.Unlock()
 		return nil
 	}
@@ -271,7 +284,7 @@ func (r *Registry) enlist(ctx context.Context, name string, address netip.AddrPo
 		// If it does not come after all.
 		time.AfterFunc(r.opts.Restart, func() { r.overdue(m) })
 	}
-	m.Address = address
+	m.Address, m.kept = address, false
 	r.mu.Unlock()
 	return r.save(ctx)
 }
@@ -305,7 +318,7 @@ func (r *Registry) enter(s *session, name string, address netip.AddrPort) error 
 		r.gone(m.ID, m.lost)
 	}
 	r.sessions.Delete(m.ID)
-	m.session, m.ID, m.Lost, m.Leaving, m.overdue = s, s.id, false, false, false
+	m.session, m.ID, m.Lost, m.Leaving, m.overdue, m.used = s, s.id, false, false, false, true
 	r.sessions.Store(s.id, s)
 	r.announce()
 	r.expire()
