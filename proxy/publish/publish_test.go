@@ -51,7 +51,7 @@ type world struct {
 }
 
 // newWorld makes a publisher that sees a namespace of its own.
-func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
+func newWorld(t *testing.T, config *rest.Config, idle time.Duration, change ...func(*publish.Options)) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
@@ -73,7 +73,7 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, Client: c, settings: settings.NewStore(), namespace: namespace.Name, live: &held{Reader: c}, tracked: map[string]bool{}}
-	w.publisher, err = publish.New(publish.Options{
+	options := publish.Options{
 		Cache:     objects,
 		Live:      w.live,
 		Settings:  w.settings,
@@ -85,11 +85,18 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration) *world {
 		},
 		IdleAfter: idle,
 		Grace:     50 * time.Millisecond,
-	})
-	if err != nil {
+	}
+	for _, f := range change {
+		f(&options)
+	}
+	if w.publisher, err = publish.New(options); err != nil {
 		t.Fatal(err)
 	}
-	w.publisher.Members([]members.Member{{Name: "activator-0", ID: "activator-0@1", Address: netip.MustParseAddrPort("10.9.9.9:8012")}})
+	if registry, ok := options.Activators.(*members.Registry); ok {
+		registry.Follow(w.publisher)
+	} else {
+		w.publisher.Members([]members.Member{{Name: "activator-0", ID: "activator-0@1", Address: netip.MustParseAddrPort("10.9.9.9:8012")}})
+	}
 	if err := w.publisher.Index(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -186,9 +193,14 @@ func (w *world) traffic(r *v1.Route, traffic ...v1.TrafficTarget) {
 
 func (w *world) pod(revision *v1.Revision, name, ip string, ready bool) *corev1.Pod {
 	w.t.Helper()
+	return w.podOf(revision, name, ip, ready, nil)
+}
+
+func (w *world) podOf(revision *v1.Revision, name, ip string, ready bool, annotations map[string]string) *corev1.Pod {
+	w.t.Helper()
 	grace := int64(30)
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: map[string]string{serving.RevisionLabel: revision.Name}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: map[string]string{serving.RevisionLabel: revision.Name}, Annotations: annotations},
 		Spec:       corev1.PodSpec{NodeName: "node", TerminationGracePeriodSeconds: &grace, Containers: []corev1.Container{{Name: "c", Image: "i"}}},
 	}
 	w.must(w.Create(w.t.Context(), p))
@@ -235,6 +247,7 @@ func TestOnKubernetes(t *testing.T) {
 		{"DomainMapping", testDomainMapping},
 		{"Certificates", testCertificates},
 		{"Limits", testLimits},
+		{"LimitsAreExact", testLimitsAreExact},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, config) })
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+
+	"ebb.dev/ebb/test/counter"
 )
 
 func main() {
@@ -40,7 +42,8 @@ func main() {
 		log.Fatal(err)
 	}
 	server := &http.Server{
-		Protocols: protocols, ReadHeaderTimeout: 10 * time.Second,
+		ConnContext: counter.ConnContext,
+		Protocols:   protocols, ReadHeaderTimeout: 10 * time.Second,
 		Handler: listener.told(a.counted(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 				rpc.ServeHTTP(w, r)
@@ -75,9 +78,9 @@ func main() {
 type app struct {
 	target, revision string
 
-	now, most, total atomic.Int64
-	area             area
-	held             atomic.Pointer[[]byte]
+	counter counter.Counter
+	area    area
+	held    atomic.Pointer[[]byte]
 }
 
 func (a *app) counted(next http.Handler) http.Handler {
@@ -87,13 +90,9 @@ func (a *app) counted(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		a.total.Add(1)
 		a.area.change(1)
 		defer a.area.change(-1)
-		n := a.now.Add(1)
-		defer a.now.Add(-1)
-		for most := a.most.Load(); n > most && !a.most.CompareAndSwap(most, n); most = a.most.Load() {
-		}
+		defer a.counter.Begin(r)()
 		next.ServeHTTP(w, r)
 	})
 }
@@ -128,7 +127,8 @@ func (a *app) routes() *http.ServeMux {
 	mux.HandleFunc("GET /file", getFile)
 	mux.HandleFunc("/counters", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"now":%d,"most":%d,"area":%.6f,"total":%d}`+"\n", a.now.Load(), a.most.Load(), a.area.change(0), a.total.Load())
+		now, most, total := a.counter.Counts()
+		fmt.Fprintf(w, `{"now":%d,"most":%d,"area":%.6f,"total":%d}`+"\n", now, most, a.area.change(0), total)
 	})
 	mux.HandleFunc("POST /crash", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
