@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,14 +31,8 @@ func TestActivatorKilledWithWhatItHolds(t *testing.T) {
 		}
 	}
 	until(t, "all are held", func() error {
-		resp, err := http.Get("http://" + w.Running().Activator + "/metrics")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil || !strings.Contains(string(text), fmt.Sprintf("\nebb_activator_requests_held %d\n", 2*each)) {
-			return fmt.Errorf("not %d yet (%w)", 2*each, err)
+		if held, err := w.held("activator"); held != 2*each {
+			return fmt.Errorf("%d of %d are (%w)", held, 2*each, err)
 		}
 		return nil
 	})
@@ -54,6 +49,25 @@ func TestActivatorKilledWithWhatItHolds(t *testing.T) {
 	if c := counters(t, w.pods("held", 1, 1)[0]); c.Total != 2*each {
 		t.Errorf("the pod saw %d requests, want each of %d once", c.Total, 2*each)
 	}
+}
+
+// held is how many requests an activator holds now.
+func (w *world) held(part string) (int, error) {
+	resp, err := http.Get("http://" + w.Running().Activators[part] + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "ebb_activator_requests_held "); ok {
+			return strconv.Atoi(strings.TrimSpace(value))
+		}
+	}
+	return 0, fmt.Errorf("%s does not say", part)
 }
 
 // echo sends a body of a size, and wants it back.

@@ -30,7 +30,12 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	n := shared.Platform(t).Namespace(t)
+	return worldOn(t, shared.Platform(t))
+}
+
+func worldOn(t *testing.T, p *platform.Platform) *world {
+	t.Helper()
+	n := p.Namespace(t)
 	transport := &http.Transport{MaxIdleConnsPerHost: 1000, DialContext: n.Dial(platform.External)}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &world{n, &http.Client{Transport: transport}}
@@ -71,8 +76,8 @@ func names(pods []*corev1.Pod) map[string]bool {
 	return out
 }
 
-// counted are a pod's requests by its own account: in progress, and in all.
-type counted struct{ Now, Total int64 }
+// counted are a pod's requests by its own account: in progress, the most at once, and in all.
+type counted struct{ Now, Most, Total int64 }
 
 func counters(t *testing.T, pod *corev1.Pod) (c counted) {
 	t.Helper()

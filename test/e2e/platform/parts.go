@@ -48,11 +48,12 @@ func (p *Platform) AwaitPart(t testing.TB, part string, not int) int {
 		if pid = running.Parts[part]; pid == 0 || pid == not {
 			return fmt.Errorf("%s has not been started again (process %d)", part, pid)
 		}
+		if address := running.Activators[part]; address != "" {
+			return answers(ctx, "http://"+address+"/readyz")
+		}
 		switch part {
 		case "controller":
 			return answers(ctx, "http://"+running.Controller+"/readyz")
-		case "activator":
-			return answers(ctx, "http://"+running.Activator+"/readyz")
 		case "registry":
 			return answers(ctx, "http://"+running.Registry+"/v2/")
 		case "etcd", "kube-apiserver":

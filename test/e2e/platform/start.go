@@ -68,12 +68,12 @@ const (
 	folderPrefix  = "ebb-e2e-"
 )
 
-// Start starts a platform with free ports and a folder of its own and returns when it is
-// ready. Without programs or an Envoy the error is ErrNotBuilt or envoytest.ErrNotFound.
+// Start starts a platform with free ports and a folder of its own, with more flags of `ebb up` if any are
+// given, and returns when it is ready. Without programs or an Envoy the error is ErrNotBuilt or envoytest.ErrNotFound.
 // The caller calls Close.
-func Start(ctx context.Context) (*Platform, error) { return begin(ctx, false) }
+func Start(ctx context.Context, flags ...string) (*Platform, error) { return begin(ctx, false, flags) }
 
-func begin(ctx context.Context, wired bool) (*Platform, error) {
+func begin(ctx context.Context, wired bool, flags []string) (*Platform, error) {
 	sweep()
 	ebb := filepath.Join(Root(), "bin", "ebb")
 	if path := os.Getenv("EBB"); path != "" {
@@ -102,7 +102,7 @@ func begin(ctx context.Context, wired bool) (*Platform, error) {
 		envoy, err = p.wire(envoy)
 	}
 	if err == nil {
-		err = p.start(ctx, envoy)
+		err = p.start(ctx, append([]string{"--envoy", envoy}, flags...))
 	}
 	if err != nil {
 		p.Close()
@@ -111,7 +111,7 @@ func begin(ctx context.Context, wired bool) (*Platform, error) {
 	return p, nil
 }
 
-func (p *Platform) start(ctx context.Context, envoy string) error {
+func (p *Platform) start(ctx context.Context, flags []string) error {
 	up := make(chan error, 1)
 	if p.Wires != nil {
 		waiting, cancel := context.WithTimeout(ctx, startDeadline)
@@ -120,7 +120,7 @@ func (p *Platform) start(ctx context.Context, envoy string) error {
 	} else {
 		up <- nil
 	}
-	if err := errors.Join(p.Up(ctx, "--envoy", envoy), <-up); err != nil {
+	if err := errors.Join(p.Up(ctx, flags...), <-up); err != nil {
 		return err
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", p.dir.Kubeconfig())

@@ -52,7 +52,7 @@ exec '%[1]s' "$@"
 
 // StartWired is Start of a platform with wires. It cannot be brought up a second time.
 func StartWired(ctx context.Context) (*Platform, error) {
-	return begin(ctx, true)
+	return begin(ctx, true, nil)
 }
 
 // wire makes the wires and the programs that use them, and returns the Envoy of these.
