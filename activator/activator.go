@@ -116,7 +116,7 @@ func New(o Options) (_ *Activator, err error) {
 	a.table = &table{
 		env: &environment{
 			name: o.Name, self: hello.GetName() + "@" + hello.GetProcess(), now: func() time.Duration { return time.Since(begin) },
-			holdTimeout: o.HoldTimeout, total: &bound{max: int64(o.MaxHeldTotal)},
+			holdTimeout: o.HoldTimeout, total: &bound{max: int64(o.MaxHeldTotal)}, bytes: &bound{max: int64(o.MaxHeldBytes)},
 			probe: prober{once: newNetProbe().once, metrics: a.metrics}, metrics: a.metrics,
 			reporter: a.reporter, context: probes,
 		},

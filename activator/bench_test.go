@@ -8,7 +8,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -84,7 +83,7 @@ func BenchmarkAccounting(b *testing.B) {
 		b.Run(fmt.Sprintf("pods=%d", pods), func(b *testing.B) {
 			begin := time.Now()
 			env := &environment{
-				now: func() time.Duration { return time.Since(begin) }, total: &bound{max: 1000},
+				now: func() time.Duration { return time.Since(begin) }, total: &bound{max: 1000}, bytes: &bound{max: 1 << 20},
 				metrics: newMetrics(func() int { return 0 }), reporter: nobody{}, member: nobody{}, context: b.Context(), holdTimeout: time.Minute,
 			}
 			r := newRevision(testCluster, env, 1000)
@@ -111,37 +110,4 @@ func BenchmarkAccounting(b *testing.B) {
 			})
 		})
 	}
-}
-
-// BenchmarkHeld measures the memory of a request that waits for a pod, connection
-// included: held-B/request, of the activator's side and of a bare client's connection.
-func BenchmarkHeld(b *testing.B) {
-	const requests = 2000
-	for b.Loop() {
-		c := startControlPlane(b)
-		a := startActivator(b, c)
-		c.set(revisionOf())
-		conns := make([]io.Closer, 0, requests)
-		before := memory()
-		text := "GET / HTTP/1.1\r\nHost: a\r\nX-Ebb-Revision: " + testCluster + "\r\nUser-Agent: bench\r\n" + strings.Repeat("X-Header-Of-Some-Length: value\r\n", 8) + "\r\n"
-		for range requests {
-			conn := dial(b, a)
-			_, _ = io.WriteString(conn, text)
-			conns = append(conns, conn)
-		}
-		eventually(b, "all held", func() bool { return a.metrics.held.Load() == requests })
-		b.ReportMetric(float64(memory()-before)/requests, "held-B/request")
-		for _, conn := range conns {
-			_ = conn.Close()
-		}
-		eventually(b, "none held", func() bool { return a.metrics.inProgress.Load() == 0 })
-	}
-}
-
-// memory is what the heap and the stacks hold, in bytes.
-func memory() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapInuse + m.StackInuse
 }

@@ -61,6 +61,19 @@ func (e *exchange) hungUp() (left <-chan struct{}, stop func()) {
 	return e.forwarder.hangups.watch(e.in)
 }
 
+// sizeOf is about what a request's headers take in memory.
+func sizeOf(req *http.Request) int64 {
+	const each = 64 // of a header: its entry, its slice, two strings
+	n := len(req.RequestURI) + len(req.Host)
+	for k, values := range req.Header {
+		n += len(k)
+		for _, v := range values {
+			n += len(v) + each
+		}
+	}
+	return int64(n)
+}
+
 // attempts after resets of requests that may run twice, beside the first one.
 const resetRetries = 2
 
@@ -89,6 +102,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		name = v[0]
 	}
 	x := &exchange{Context: req.Context(), in: req, out: w, forwarder: f}
+	x.ticket.request = req
 	if req.ProtoMajor == 1 && req.ContentLength != 0 {
 		x.ticket.watch = x.hungUp
 		// Else the server throws away what is left of a small body when the answer begins.

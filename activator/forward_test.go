@@ -224,9 +224,11 @@ func TestDripsOfKnownLength(t *testing.T) {
 
 func TestHead(t *testing.T) {
 	a := serving(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "1234") })
-	status, body, res := do(t, client(t, false), newRequest(t, a, "HEAD", "/", nil))
-	if status != 200 || body != "" || res.ContentLength != 1234 {
-		t.Errorf("got %d %q, length %d", status, body, res.ContentLength)
+	for _, h2c := range []bool{false, true} {
+		status, body, res := do(t, client(t, h2c), newRequest(t, a, "HEAD", "/", nil))
+		if status != 200 || body != "" || res.ContentLength != 1234 {
+			t.Errorf("h2c %v: got %d %q, length %d", h2c, status, body, res.ContentLength)
+		}
 	}
 }
 
@@ -236,13 +238,15 @@ func TestEarlyHints(t *testing.T) {
 		w.WriteHeader(http.StatusEarlyHints)
 		w.WriteHeader(http.StatusOK)
 	})
-	var hints string
-	req := newRequest(t, a, "GET", "/", nil)
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, h textproto.MIMEHeader) error { hints = fmt.Sprint(code, h.Get("Link")); return nil },
-	}))
-	if status, _, _ := do(t, client(t, false), req); status != 200 || hints != "103</style.css>" && hints != "103 </style.css>" {
-		t.Errorf("got %d, hints %q", status, hints)
+	for _, h2c := range []bool{false, true} {
+		var hints string
+		req := newRequest(t, a, "GET", "/", nil)
+		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, h textproto.MIMEHeader) error { hints = fmt.Sprint(code, h.Get("Link")); return nil },
+		}))
+		if status, _, _ := do(t, client(t, h2c), req); status != 200 || hints != "103</style.css>" && hints != "103 </style.css>" {
+			t.Errorf("h2c %v: got %d, hints %q", h2c, status, hints)
+		}
 	}
 }
 
@@ -277,8 +281,15 @@ func (u untouched) Read(p []byte) (int, error) {
 	}
 }
 
-// A client that waits for 100 Continue gets it from the pod, or the pod's refusal.
+// A client that waits for 100 Continue gets it from the pod, or the pod's refusal, whatever the pod
+// speaks. Over HTTP/2 the gateway answers in the pod's place; a Go server takes the header away.
 func TestExpectContinue(t *testing.T) {
+	for _, p := range []link.Protocol{link.Protocol_HTTP1, link.Protocol_H2C} {
+		t.Run(p.String(), func(t *testing.T) { expectContinue(t, p) })
+	}
+}
+
+func expectContinue(t *testing.T, protocol link.Protocol) {
 	c := startControlPlane(t)
 	a := startActivator(t, c)
 	c.set(revisionOf())
@@ -291,7 +302,9 @@ func TestExpectContinue(t *testing.T) {
 		close(reached)
 		echo(w, req)
 	})
-	go c.set(revisionOf(pod))
+	spec := revisionOf(pod)
+	spec.Protocol = protocol
+	go c.set(spec)
 	req := newRequest(t, a, "PUT", "/yes", untouched{strings.NewReader("hello"), reached})
 	req.Header.Set("Expect", "100-continue")
 	if status, _, res := do(t, client(t, false), req); status != 200 || res.Header.Get("X-Got-Bytes") != "5" {

@@ -23,6 +23,7 @@ type Options struct {
 
 	MaxHeld      int // requests held for one revision; 10,000
 	MaxHeldTotal int // requests held in all; 25,000
+	MaxHeldBytes int // what the headers of held requests take in all; 256 MiB. A body is not read while its request is held
 	MaxRevisions int // revisions known at once; 50,000
 	MaxUnknown   int // revisions asked for that the control plane has not described; 4,096
 
@@ -64,6 +65,7 @@ func (o Options) complete() (Options, error) {
 	}{
 		{"MaxHeld", &o.MaxHeld, 10_000},
 		{"MaxHeldTotal", &o.MaxHeldTotal, 25_000},
+		{"MaxHeldBytes", &o.MaxHeldBytes, 256 << 20},
 		{"MaxRevisions", &o.MaxRevisions, 50_000},
 		{"MaxUnknown", &o.MaxUnknown, 4096},
 	} {

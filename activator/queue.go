@@ -1,6 +1,7 @@
 package activator
 
 import (
+	"net/http"
 	"sync/atomic"
 	"time"
 )
@@ -32,6 +33,9 @@ type ticket struct {
 	queued     bool
 	next, prev *ticket
 
+	request *http.Request // whose headers count while it waits; nil counts nothing
+	bytes   int64         // counted for it
+
 	watch func() (left <-chan struct{}, stop func()) // how to learn that the client left, beside its context; may be nil
 }
 
@@ -41,9 +45,11 @@ type bound struct {
 	n   atomic.Int64
 }
 
-func (b *bound) take() bool {
-	if b.n.Add(1) > b.max {
-		b.n.Add(-1)
+func (b *bound) take() bool { return b.takeN(1) }
+
+func (b *bound) takeN(n int64) bool {
+	if b.n.Add(n) > b.max {
+		b.n.Add(-n)
 		return false
 	}
 	return true

@@ -57,6 +57,7 @@ type environment struct {
 	now         func() time.Duration
 	holdTimeout time.Duration
 	total       *bound
+	bytes       *bound // of all requests that wait
 	probe       prober
 	metrics     *metrics
 	reporter    reporting
@@ -161,6 +162,13 @@ func (r *revision) acquire(ctx context.Context, t *ticket) (ok bool, err error) 
 		r.mu.Unlock()
 		return true, errHandedBack
 	}
+	if out == held && t.request != nil {
+		if t.bytes = sizeOf(t.request); !r.env.bytes.takeN(t.bytes) {
+			t.bytes = 0
+			r.queue.leave(t)
+			out = full
+		}
+	}
 	if out == held {
 		r.arm(now)
 		r.tell()
@@ -177,7 +185,8 @@ func (r *revision) acquire(ctx context.Context, t *ticket) (ok bool, err error) 
 	case full:
 		return true, &refusal{
 			http.StatusServiceUnavailable, reasonFull,
-			fmt.Sprintf("revision %s: the queue is full (at most %d requests may wait for it): try again later", r.display(), limit), 1,
+			fmt.Sprintf("revision %s: the queue is full (at most %d requests may wait for it, and %d of %d bytes in all): try again later",
+				r.shown(), limit, r.env.total.max, r.env.bytes.max), 1,
 		}
 	}
 	if first {
@@ -243,6 +252,8 @@ func (r *revision) wait(ctx context.Context, t *ticket, since time.Duration) err
 	r.env.metrics.held.Add(1)
 	defer func() {
 		r.env.metrics.held.Add(-1)
+		r.env.bytes.n.Add(-t.bytes)
+		t.bytes = 0
 		r.env.metrics.holdSeconds.Observe((r.env.now() - since).Seconds())
 	}()
 	var left <-chan struct{}

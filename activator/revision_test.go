@@ -37,7 +37,7 @@ func newWorld(t *testing.T) *world {
 	w.cancel = cancel
 	w.environment = environment{
 		name: "act-1", self: "act-1@1", now: func() time.Duration { return time.Since(w.begin) },
-		holdTimeout: time.Minute, total: &bound{max: 1000}, metrics: m, reporter: w, member: w, context: ctx,
+		holdTimeout: time.Minute, total: &bound{max: 1000}, bytes: &bound{max: 1 << 20}, metrics: m, reporter: w, member: w, context: ctx,
 		probe: prober{once: w.once, metrics: m},
 	}
 	t.Cleanup(cancel)

@@ -43,11 +43,12 @@ func newTransports(dialTimeout time.Duration) (http1, h2c *http.Transport) {
 		WriteBufferSize:       4 << 10,
 	}
 	h2c = &http.Transport{
-		DialContext:        dial,
-		IdleConnTimeout:    90 * time.Second,
-		DisableCompression: true,
-		Protocols:          new(http.Protocols),
-		HTTP2:              &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+		DialContext:           dial,
+		IdleConnTimeout:       90 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true,
+		Protocols:             new(http.Protocols),
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 	}
 	h2c.Protocols.SetUnencryptedHTTP2(true)
 	return http1, h2c
