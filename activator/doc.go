@@ -13,8 +13,8 @@
 //
 // The parts, a file each: queue (who waits, who is next: pure), load (the
 // integral of requests over time: pure), revision (the two under one lock, with
-// pods and their probes), table (revisions by name), forward (HTTP), control and
-// report (the two streams to the control plane), drain, health.
+// pods and their probes), shares (pods that change hands), table (revisions by name), forward (HTTP),
+// control, membership and report (the three streams to the control plane), drain, health.
 //
 // An activator decides nothing: which pods are its own, how many requests they
 // take and when they are drained is the control plane's to say. While the control
