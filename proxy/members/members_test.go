@@ -116,7 +116,6 @@ type world struct {
 	t        *testing.T
 	registry *members.Registry
 	follower *follower
-	address  string
 	conn     *grpc.ClientConn
 }
 

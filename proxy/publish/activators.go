@@ -163,7 +163,7 @@ func (p *Publisher) assigned(name types.NamespacedName, entry *revisionEntry, ac
 	entry.activators = activators
 }
 
-// Gone: an activator's process has ended and has nothing on any pod.
+// Gone takes in that an activator's process has ended and has nothing on any pod.
 func (p *Publisher) Gone(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,7 +183,7 @@ func (p *Publisher) Gone(id string) {
 	}
 }
 
-// Turn: whatever an earlier leader's clock said, turns go on from what activators have heard of.
+// Turn takes in the highest turn that somebody has heard of: whatever an earlier leader's clock said, turns go on from there.
 func (p *Publisher) Turn(turn uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
