@@ -15,7 +15,7 @@ import (
 
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/envoy"
-	"ebb.dev/ebb/proxy/ir"
+	"ebb.dev/ebb/proxy/members"
 	"ebb.dev/ebb/proxy/publish"
 	"ebb.dev/ebb/proxy/translate"
 	"ebb.dev/ebb/proxy/xds"
@@ -145,12 +145,12 @@ func (w *world) serve(ctx context.Context) (*grpc.Server, string, error) {
 	w.gateway = fmt.Sprintf("127.0.0.1:%d", free)
 	publisher, err := publish.New(publish.Options{
 		Cache: w.cache, Settings: settings.NewStore(), Logger: quiet, XDS: xds.Options{Logger: quiet},
-		Listeners:  translate.Listeners(netip.MustParseAddrPort(w.gateway), netip.AddrPort{}, netip.AddrPort{}),
-		Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("127.0.0.1:9")}},
+		Listeners: translate.Listeners(netip.MustParseAddrPort(w.gateway), netip.AddrPort{}, netip.AddrPort{}),
 	})
 	if err != nil {
 		return nil, "", err
 	}
+	publisher.Members([]members.Member{{Name: "activator-0", ID: "activator-0@1", Address: netip.MustParseAddrPort("127.0.0.1:9")}})
 	if err := publisher.Index(ctx); err != nil {
 		return nil, "", err
 	}

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"ebb.dev/ebb/autoscaler/decision"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/autoscaler/window"
-	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/publish"
 	"ebb.dev/ebb/proxy/xds"
 	"ebb.dev/ebb/test/metricsdoc"
@@ -27,7 +25,6 @@ func TestMetricsAreListed(t *testing.T) {
 	loads, starts := intake.New(intake.Options{}), coldstart.NewRecorder()
 	publisher, err := publish.New(publish.Options{
 		Settings: settings.NewStore(), XDS: xds.Options{Metrics: reg},
-		Activators: []ir.Endpoint{{Name: "activator-0", Address: netip.MustParseAddrPort("127.0.0.1:1")}},
 	})
 	if err != nil {
 		t.Fatal(err)

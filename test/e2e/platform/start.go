@@ -333,7 +333,7 @@ func (s *Shared) Platform(t testing.TB) *Platform {
 	if testing.Short() {
 		t.Skip("needs a whole platform; left out under -short")
 	}
-	s.once.Do(func() { s.p, s.err = begin(context.Background(), s.Wired) })
+	s.once.Do(func() { s.p, s.err = begin(context.Background(), s.Wired, nil) })
 	switch {
 	case errors.Is(s.err, ErrNotBuilt), errors.Is(s.err, envoytest.ErrNotFound):
 		t.Skip(s.err)
