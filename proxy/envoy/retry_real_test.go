@@ -46,8 +46,9 @@ func rejecting(t *testing.T, goAway bool) (netip.AddrPort, *atomic.Int64) {
 			case *http2.HeadersFrame:
 				seen.Add(1)
 				if goAway {
+					// And reads on: a connection that is closed on unread bytes is reset, GOAWAY and all.
 					_ = framer.WriteGoAway(0, http2.ErrCodeNo, nil)
-					return
+					continue
 				}
 				_ = framer.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
 			}
