@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -211,7 +212,7 @@ func TestSlowHeaders(t *testing.T) {
 	}
 	defer idle.Close()
 	_ = idle.SetDeadline(time.Now().Add(30 * time.Second))
-	if n, err := idle.Read(make([]byte, 1)); err != io.EOF {
+	if n, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("a connection without a request: %d bytes, %v; want its end", n, err)
 	}
 	if a := ask(t, g.client(t, g.external), "GET", "http://slow.test/long", nil); a.status != 200 {

@@ -69,7 +69,7 @@ func raiseFiles() uint64 {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
 	}
-	return uint64(l.Cur)
+	return l.Cur
 }
 
 func memTotal(root fs.FS) uint64 {
@@ -99,7 +99,7 @@ func cgroupLimit(root fs.FS) uint64 {
 	for lines.Scan() {
 		id, rest, _ := strings.Cut(lines.Text(), ":")
 		controllers, group, _ := strings.Cut(rest, ":")
-		base, name := "", ""
+		var base, name string
 		switch {
 		case id == "0" && controllers == "":
 			base, name = "sys/fs/cgroup", "memory.max"

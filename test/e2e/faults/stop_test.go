@@ -68,12 +68,11 @@ func TestStopFinishesRequests(t *testing.T) {
 		down <- err
 	}()
 	until(t, "the gateway takes no connection", func() error {
-		c, err := net.Dial("tcp", gateway)
-		if err != nil {
-			return nil
+		if c, err := net.Dial("tcp", gateway); err == nil {
+			_ = c.Close()
+			return errors.New("it takes one")
 		}
-		_ = c.Close()
-		return errors.New("it takes one")
+		return nil
 	})
 	for _, body := range bodies {
 		_, _ = body.Write([]byte("ended"))
