@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -145,7 +146,7 @@ func (w *Wire) pass(to, from *net.TCPConn) {
 			pieces <- piece{buffer[:n], time.Now().Add(time.Duration(w.delay.Load()))}
 		}
 		if err != nil {
-			if err != io.EOF { // reset, or cut: the other side is to see that too
+			if !errors.Is(err, io.EOF) { // reset, or cut: the other side is to see that too
 				_ = to.SetLinger(0)
 				_ = to.Close()
 			}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -66,7 +67,7 @@ func TestWire(t *testing.T) {
 	if n := w.Cut(); n != 1 {
 		t.Errorf("%d connections cut, want 1", n)
 	}
-	if _, err := c.Read(answer); err == nil || err == io.EOF {
+	if _, err := c.Read(answer); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("reading from a connection that was cut: %v", err)
 	}
 	w.Refuse(true)
