@@ -21,8 +21,10 @@ const (
 	upstreamIdle = 1500 * time.Millisecond
 
 	// Breakers are no limits here, those are the activator's; they only bound the damage.
-	breaker             = 100_000
-	minRetryConcurrency = 100
+	breaker = 100_000
+	// A request that an activator holds after its pod refused it is a retry for as long as it is held: a budget of retries
+	// would let that many wait and turn the next one away. Each request has its own bound (retries).
+	minRetryConcurrency = breaker
 )
 
 const httpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
