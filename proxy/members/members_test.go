@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -87,7 +88,15 @@ func (f *follower) Waits(id string, w []*link.Waiting, _ bool) {
 	}
 }
 
-func (f *follower) Gone(id string) { f.note("%s gone", id) }
+func (f *follower) Gone(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.ContainsFunc(f.members, func(m members.Member) bool { return m.ID == id }) {
+		f.lines = append(f.lines, id+" gone, and in the list")
+		return
+	}
+	f.lines = append(f.lines, id+" gone")
+}
 
 // is shows the members: name, and marks for those that leave, are lost or are not known to be there.
 func (f *follower) is() string {
@@ -157,7 +166,8 @@ func (w *world) join(name, process string, shares ...*link.Share) (*activator, e
 	if err == nil {
 		err = s.Send(&link.FromActivator{Hello: &link.Hello{Name: name, Process: process, Address: "10.0.0.1:8012"}, Shares: shares, Told: true})
 	}
-	if err == nil {
+	if err == nil || errors.Is(err, io.EOF) {
+		// Where the stream has ended already Send says only that; Recv has the reason.
 		var m *link.ToActivator
 		if m, err = s.Recv(); err == nil && !m.GetJoined() {
 			err = errors.New("not joined")
@@ -326,5 +336,17 @@ func TestRefused(t *testing.T) {
 	guarded := start(t, members.Options{Identify: func(context.Context) error { return errors.New("a gateway's certificate") }})
 	if _, err := guarded.join("a", "1"); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("one that is no activator got %v", err)
+	}
+}
+
+// A process that is gone is in no list any more, so that nobody gives it a pod after that.
+func TestGoneAfterTheList(t *testing.T) {
+	w := start(t, members.Options{Return: time.Nanosecond, Silence: time.Nanosecond})
+	w.mustJoin("a", "1")
+	for i := range 100 {
+		process := fmt.Sprint(i)
+		b := w.mustJoin("b", process)
+		b.die()
+		w.eventually("its end", func() bool { return w.follower.heard("b@" + process + " gone") })
 	}
 }

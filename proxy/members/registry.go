@@ -32,11 +32,12 @@ type Follower interface {
 	Members([]Member)
 	// Turn is the highest turn that somebody who comes has heard of.
 	Turn(uint64)
-	// Shares says what an activator has on pods; found is what it lists when it comes.
+	// Shares says what an activator has on pods; found is what it lists when it comes, and, with nothing
+	// in it, that it has come and can be told to give up what it should not have.
 	Shares(id string, shares []*link.Share, found bool)
 	// Waits says of which revisions it holds requests that it cannot pass on. anew: of no others.
 	Waits(id string, waiting []*link.Waiting, anew bool)
-	// Gone: the process has ended, and its connections are closed.
+	// Gone: the process has ended, and its connections are closed. It is in no list any more.
 	Gone(id string)
 }
 
@@ -231,7 +232,11 @@ func (r *Registry) gone(id string, lost time.Time) {
 	if id == "" || r.follower == nil {
 		return
 	}
-	time.AfterFunc(max(0, time.Until(lost.Add(r.opts.Silence))), func() { r.follower.Gone(id) })
+	time.AfterFunc(max(0, time.Until(lost.Add(r.opts.Silence))), func() {
+		r.mu.Lock() // after the list without it: nobody gives it anything any more
+		defer r.mu.Unlock()
+		r.follower.Gone(id)
+	})
 }
 
 // save writes the list as it is. A list that could not be written names activators that are gone, and the

@@ -82,6 +82,7 @@ func (r *Registry) Join(stream grpc.BidiStreamingServer[link.FromActivator, link
 		return status.Errorf(codes.Aborted, "join: activator %s: %v", hello.GetName(), err)
 	}
 	defer r.exit(s)
+	r.heard(s, &link.FromActivator{}, true, false)
 	if err := stream.Send(&link.ToActivator{Joined: true}); err != nil {
 		return err
 	}
