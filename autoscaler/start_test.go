@@ -6,13 +6,21 @@ import (
 	"time"
 
 	"ebb.dev/ebb/autoscaler/coldstart"
+	"ebb.dev/ebb/autoscaler/decision"
 	"ebb.dev/ebb/autoscaler/intake"
+	"ebb.dev/ebb/autoscaler/window"
 )
 
 // TestLastStart: the scaler's own steps of a start from zero are noted, once for each start.
 func TestLastStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 0)
+		w := bareWorld(t, 0, 0, Settings{
+			Settings: decision.Settings{Target: 10, Utilization: 1, TargetBurstCapacity: 211, MaxScaleUpRate: 1000, MaxScaleDownRate: 2,
+				PanicThreshold: 2, StableWindow: time.Minute, ScaleToZero: true, Metric: "concurrency"},
+			Window: window.Shape{Stable: time.Minute, Panic: 6 * time.Second},
+		})
+		w.lead()
+		synctest.Wait() // no pod is wanted
 		w.s.opt.ColdStarts = coldstart.NewRecorder()
 		observe := func(o intake.Observation) {
 			o.Cluster, o.Reporter, o.Kind, o.From, o.To = cluster, "a", intake.Activator, time.Now(), time.Now()
