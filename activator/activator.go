@@ -208,9 +208,9 @@ func (a *Activator) Run(ctx context.Context) error {
 func (a *Activator) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), a.options.LeaveWait)
 	defer cancel()
-	if others := a.member.leave(ctx); others > 0 {
+	if a.member.leave(ctx) {
 		n := a.table.handBack()
-		a.options.Logger.Info("activator: gateways use others", "others", others, "handed_back", n)
+		a.options.Logger.Info("activator: gateways use others", "handed_back", n)
 	}
 }
 

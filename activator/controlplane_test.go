@@ -41,6 +41,7 @@ type controlPlane struct {
 	drained   map[string]bool
 	heard     []*link.FromActivator
 	others    uint32 // activators, beside one that leaves
+	silent    bool   // one that leaves gets no answer
 	closing   chan struct{}
 }
 
@@ -228,7 +229,7 @@ func (c *controlPlane) Join(s link.Membership_JoinServer) error {
 		}
 		c.change(func() { c.heard = append(c.heard, m) })
 		answer := &link.ToActivator{Joined: m.GetTold()}
-		if m.GetLeaving() {
+		if m.GetLeaving() && !c.silent {
 			answer.Left = &link.Left{Others: c.others}
 		}
 		if answer.Joined || answer.Left != nil {

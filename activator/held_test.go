@@ -15,17 +15,21 @@ import (
 	"ebb.dev/ebb/proxy/ir"
 )
 
-// An activator that leaves hands back what waits, by a reset before any answer, and finishes what runs.
+// An activator that leaves hands back what waits, by a reset before any answer, and finishes what runs. It does so too
+// when the control plane, which has given its pods to others, does not answer.
 func TestHandsBack(t *testing.T) {
-	for name, h2c := range map[string]bool{"HTTP/1.1": false, "h2c": true} {
+	for name, x := range map[string]struct {
+		h2c, silent bool
+	}{"HTTP/1.1": {}, "h2c": {h2c: true}, "no answer": {silent: true}} {
 		t.Run(name, func(t *testing.T) {
+			h2c := x.h2c
 			c := startControlPlane(t)
-			c.others = 1
+			c.others, c.silent = 1, x.silent
 			running, end := make(chan struct{}), make(chan struct{})
 			limited := revisionOf(app(t, "p1", func(http.ResponseWriter, *http.Request) { close(running); <-end }))
 			limited.ContainerConcurrency = 1
 			c.set(limited)
-			a, err := New(Options{Name: "act-1", Listen: "127.0.0.1:0", ControlAddress: c.address, Logger: quiet()})
+			a, err := New(Options{Name: "act-1", Listen: "127.0.0.1:0", ControlAddress: c.address, LeaveWait: time.Second, Logger: quiet()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,6 +37,7 @@ func TestHandsBack(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- a.Run(ctx) }()
 			c.await(t, "it has joined", func() bool { return len(c.heard) > 0 })
+			eventually(t, "and knows it", func() bool { return a.health.joined.Load() })
 			first := make(chan int, 1)
 			go func() {
 				status, _, _ := do(t, client(t, h2c), newRequest(t, a, "GET", "/", nil))

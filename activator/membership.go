@@ -69,21 +69,22 @@ func (m *membership) poke() {
 	}
 }
 
-// leave says that this activator leaves, and returns when no gateway sends to it any more, with
-// how many others there are; or when ctx ends or the control plane is not there: then 0.
-func (m *membership) leave(ctx context.Context) (others int) {
+// leave says that this activator leaves, and returns whether others take what it hands back: when no
+// gateway sends to it any more and there are some, or when ctx ends first, because the control plane has taken
+// its pods by then. Without a control plane nobody takes anything.
+func (m *membership) leave(ctx context.Context) (handBack bool) {
 	m.leaving.Do(func() { close(m.leaveAt) })
 	m.mu.Lock()
 	up := m.up
 	m.mu.Unlock()
 	if !up {
-		return 0
+		return false
 	}
 	select {
 	case l := <-m.left:
-		return int(l.GetOthers())
+		return l.GetOthers() > 0
 	case <-ctx.Done():
-		return 0
+		return true
 	}
 }
 

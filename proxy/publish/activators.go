@@ -75,34 +75,45 @@ func endpointsOf(all []members.Member) []ir.Endpoint {
 }
 
 // reassign moves Revisions to other activators: those touched at once, and those that new activators
-// have part in when gateways have been told the way. Activators that leave hear when no gateway uses them.
+// have part in when gateways have been told the way. Activators that leave hear when no gateway uses them,
+// whatever else is waited for.
 func (p *Publisher) reassign(told []xds.Key, touched map[types.NamespacedName]bool, use, leaving []members.Member, others int) {
 	for name := range touched {
 		p.publishRevision(name)
 	}
+	if len(leaving) > 0 && p.opts.Activators != nil {
+		p.await(p.endpointsOf(touched))
+		for _, m := range leaving {
+			p.opts.Activators.Left(m.ID, others)
+		}
+	}
 	p.admitting.Lock()
 	defer p.admitting.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), toldWithin)
-	defer cancel()
-	_ = p.server.AwaitAcked(ctx, told...) // a gateway that rejects them, or is silent, does not stop the others
+	p.await(told)
 	for name := range p.admit(use) {
 		p.publishRevision(name)
 	}
-	if len(leaving) == 0 || p.opts.Activators == nil {
-		return
+}
+
+// await waits until gateways have acknowledged; one that rejects something, or is silent, does not stop the others.
+func (p *Publisher) await(keys []xds.Key) {
+	ctx, cancel := context.WithTimeout(context.Background(), toldWithin)
+	defer cancel()
+	if err := p.server.AwaitAcked(ctx, keys...); err != nil {
+		p.opts.Logger.Warn("activators changed, and not every gateway has acknowledged what it was told", "error", err)
 	}
-	var moved []xds.Key
+}
+
+func (p *Publisher) endpointsOf(revisions map[types.NamespacedName]bool) []xds.Key {
 	p.mu.Lock()
-	for name := range touched {
+	defer p.mu.Unlock()
+	var keys []xds.Key
+	for name := range revisions {
 		if entry := p.revisions[name]; entry != nil {
-			moved = append(moved, xds.Key{Type: xds.EndpointType, Name: entry.cluster})
+			keys = append(keys, xds.Key{Type: xds.EndpointType, Name: entry.cluster})
 		}
 	}
-	p.mu.Unlock()
-	_ = p.server.AwaitAcked(ctx, moved...)
-	for _, m := range leaving {
-		p.opts.Activators.Left(m.ID, others)
-	}
+	return keys
 }
 
 // admit lets activators be used that gateways have been told the way to, unless they are gone
