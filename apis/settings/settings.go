@@ -12,28 +12,30 @@ import (
 // Settings is one snapshot of all settings. It is never changed after it is made;
 // share it freely.
 type Settings struct {
-	Autoscaler  Autoscaler
-	Defaults    Defaults
-	Network     Network
-	Domain      Domain
-	GC          GC
-	Deployment  Deployment
-	Features    Features
-	CertManager CertManager
-	Gateway     Gateway
+	Autoscaler    Autoscaler
+	Defaults      Defaults
+	Network       Network
+	Domain        Domain
+	GC            GC
+	Deployment    Deployment
+	Features      Features
+	CertManager   CertManager
+	Gateway       Gateway
+	Observability Observability
 }
 
 // Names of the ConfigMaps.
 const (
-	ConfigAutoscaler  = "config-autoscaler"
-	ConfigDefaults    = "config-defaults"
-	ConfigNetwork     = "config-network"
-	ConfigDomain      = "config-domain"
-	ConfigGC          = "config-gc"
-	ConfigDeployment  = "config-deployment"
-	ConfigFeatures    = "config-features"
-	ConfigCertManager = "config-certmanager"
-	ConfigGateway     = "config-ebb-gateway"
+	ConfigAutoscaler    = "config-autoscaler"
+	ConfigDefaults      = "config-defaults"
+	ConfigNetwork       = "config-network"
+	ConfigDomain        = "config-domain"
+	ConfigGC            = "config-gc"
+	ConfigDeployment    = "config-deployment"
+	ConfigFeatures      = "config-features"
+	ConfigCertManager   = "config-certmanager"
+	ConfigGateway       = "config-ebb-gateway"
+	ConfigObservability = "config-observability"
 )
 
 // ErrUnknownConfigMap is returned by Update for a name that holds no settings.
@@ -43,7 +45,7 @@ var ErrUnknownConfigMap = errors.New("no settings are read from this ConfigMap")
 func Names() []string {
 	return []string{
 		ConfigAutoscaler, ConfigCertManager, ConfigDefaults, ConfigDeployment, ConfigDomain,
-		ConfigGateway, ConfigFeatures, ConfigGC, ConfigNetwork,
+		ConfigGateway, ConfigFeatures, ConfigGC, ConfigNetwork, ConfigObservability,
 	}
 }
 
@@ -89,6 +91,8 @@ func (s *Settings) parse(configMap string, data map[string]string) error {
 		return finish(p, &s.CertManager, parseCertManager(p))
 	case ConfigGateway:
 		return finish(p, &s.Gateway, parseGateway(p))
+	case ConfigObservability:
+		return finish(p, &s.Observability, parseObservability(p))
 	case ConfigFeatures:
 		return finish(p, &s.Features, parseFeatures(p))
 	}

@@ -21,6 +21,7 @@ type world struct {
 	Endpoints  []ir.Endpoints          `json:"endpoints"`
 	Holds      []ir.Hold               `json:"holds"`
 	Bootstraps []envoy.BootstrapConfig `json:"bootstraps"`
+	Collectors []ir.Tracing            `json:"collectors"`
 }
 
 // encoded is everything that is made of it.
@@ -75,6 +76,10 @@ func encodeWorld(t *testing.T, w world) encoded {
 	for _, p := range w.Endpoints {
 		m, err := envoy.ClusterLoadAssignment(p)
 		add(&e.Endpoints, m, err)
+	}
+	for _, c := range w.Collectors {
+		m, err := envoy.Collector(c)
+		add(&e.Clusters, m, err)
 	}
 	for _, h := range w.Holds {
 		made, err := envoy.Hold(h)

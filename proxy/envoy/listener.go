@@ -39,6 +39,9 @@ func Listener(l ir.Listener) (*listenerv3.Listener, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if err := observe(manager, l); err != nil {
+		return fail(err)
+	}
 	config, err := typed(manager)
 	if err != nil {
 		return fail(err)

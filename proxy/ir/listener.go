@@ -9,6 +9,9 @@ type Listener struct {
 	Audience Audience
 	TLS      bool   `json:",omitempty"` // ends TLS, with the [Certificate] of the host that the client asks for
 	Limits   Limits `json:",omitzero"`
+
+	Log     bool     `json:",omitempty"` // writes a line of JSON for each request
+	Tracing *Tracing `json:",omitempty"` // nil: no spans
 }
 
 // Certificate is what one host of the listeners with TLS proves its name with.

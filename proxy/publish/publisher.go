@@ -340,23 +340,36 @@ func (p *Publisher) podChanged(o client.Object) {
 	}
 }
 
-// publishListeners gives every gateway its listeners, with the limits of the settings.
+// publishListeners gives every gateway its listeners, with the limits of the settings, and what they log and trace. It is called by
+// one goroutine at a time.
 func (p *Publisher) publishListeners() error {
-	set := make([]*xds.Resource, 0, len(p.opts.Listeners))
+	now := p.opts.Settings.Load().Observability
+	spans, err := collectorOf(now)
+	if err != nil {
+		return err
+	}
+	var set []*xds.Resource
+	var needs []xds.Key
+	var gone []xds.Key
+	if spans != nil {
+		set, needs = append(set, spans), append(needs, spans.Key)
+	} else {
+		gone = append(gone, xds.Key{Type: xds.ClusterType, Name: envoy.CollectorCluster})
+	}
 	limits := translate.Limits(p.opts.Settings.Load())
-	for _, l := range p.opts.Listeners {
+	for _, l := range observed(p.opts.Listeners, now) {
 		l.Limits = limits
 		m, err := envoy.Listener(l)
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l.Name, err)
 		}
-		r, err := xds.NewResource(m.GetName(), m)
+		r, err := xds.NewResource(m.GetName(), m, xds.WithNeeds(needs...))
 		if err != nil {
 			return err
 		}
 		set = append(set, r)
 	}
-	p.server.Update(set, nil)
+	p.server.Update(set, gone)
 	return nil
 }
 

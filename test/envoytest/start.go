@@ -248,3 +248,6 @@ func (e *Envoy) MostMemory(t testing.TB) int64 {
 	}
 	return kb << 10
 }
+
+// Log returns the end of what Envoy has written so far.
+func (e *Envoy) Log() string { return e.log.String() }
