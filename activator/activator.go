@@ -31,6 +31,7 @@ type Activator struct {
 	member    *membership
 	reporter  *reporter
 	forwarder *forwarder
+	tracer    *tracer
 	drainer   *drainer
 	stop      context.CancelFunc // of probes
 
@@ -110,6 +111,7 @@ func New(o Options) (_ *Activator, err error) {
 
 	a.metrics = newMetrics(func() int { return a.table.size() })
 	a.reporter = newReporter(o.Name, a.conn, o.Logger, a.metrics)
+	a.tracer = &tracer{logger: o.Logger}
 	begin := time.Now()
 	probes, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -118,7 +120,7 @@ func New(o Options) (_ *Activator, err error) {
 			name: o.Name, self: hello.GetName() + "@" + hello.GetProcess(), now: func() time.Duration { return time.Since(begin) },
 			holdTimeout: o.HoldTimeout, total: &bound{max: int64(o.MaxHeldTotal)}, bytes: &bound{max: int64(o.MaxHeldBytes)},
 			probe: prober{once: newNetProbe().once, metrics: a.metrics}, metrics: a.metrics,
-			reporter: a.reporter, context: probes,
+			reporter: a.reporter, tracer: a.tracer, context: probes,
 		},
 		maxHeld: o.MaxHeld, maxEntries: o.MaxRevisions, maxUnknown: o.MaxUnknown, idleAfter: o.IdleAfter,
 		watch:   func(name string, on bool) { a.control.want(name, on) },
@@ -128,7 +130,7 @@ func New(o Options) (_ *Activator, err error) {
 	a.member = newMembership(hello, a.conn, a.table, o.Logger, func() { a.health.joined.Store(true) })
 	a.table.env.member = a.member
 	a.control = newControl(o.Name, a.conn, a.table, o.Logger, a.metrics)
-	a.forwarder = newForwarder(a.table, a.metrics, a.hangups, o.DialTimeout)
+	a.forwarder = newForwarder(a.table, a.metrics, a.hangups, a.tracer, o.DialTimeout)
 	a.drainer = newDrainer(a.conn, o.DrainWait, a.metrics)
 	return a, nil
 }
@@ -200,6 +202,7 @@ func (a *Activator) Run(ctx context.Context) error {
 	a.stop()
 	stop()
 	supporters.Wait()
+	a.tracer.close()
 	return err
 }
 

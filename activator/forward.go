@@ -30,6 +30,7 @@ type forwarder struct {
 	table   *table
 	metrics *metrics
 	hangups *hangups
+	tracer  *tracer
 	proxy   httputil.ReverseProxy
 	http1   *http.Transport
 	h2c     *http.Transport
@@ -46,6 +47,7 @@ type exchange struct {
 	forwarder *forwarder
 	begun     bool // the gateway was told that the request is being passed on
 	ok        bool // a pod answered, and not with an error of its own
+	status    int  // the pod's
 }
 
 type exchangeKey struct{}
@@ -77,8 +79,8 @@ func sizeOf(req *http.Request) int64 {
 // attempts after resets of requests that may run twice, beside the first one.
 const resetRetries = 2
 
-func newForwarder(t *table, m *metrics, hangups *hangups, dialTimeout time.Duration) *forwarder {
-	f := &forwarder{table: t, metrics: m, hangups: hangups}
+func newForwarder(t *table, m *metrics, hangups *hangups, spans *tracer, dialTimeout time.Duration) *forwarder {
+	f := &forwarder{table: t, metrics: m, hangups: hangups, tracer: spans}
 	f.http1, f.h2c = newTransports(dialTimeout)
 	f.proxy = httputil.ReverseProxy{
 		Rewrite:   rewrite,
@@ -120,6 +122,9 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			continue // evicted in this moment
 		}
 		defer func() { r.release(&x.ticket, x.ok) }()
+		if span := f.tracer.begin(req, r, &x.ticket, err); span != nil {
+			defer func() { span.end(x.status) }()
+		}
 		if err != nil {
 			f.failed(w, req, err)
 			return
@@ -229,7 +234,7 @@ func mayRunTwice(in *http.Request) bool {
 // answered sees every answer of a pod before it is passed on.
 func (f *forwarder) answered(res *http.Response) error {
 	x := res.Request.Context().Value(exchangeKey{}).(*exchange)
-	x.ok = res.StatusCode < 500
+	x.ok, x.status = res.StatusCode < 500, res.StatusCode
 	f.metrics.answer(res.StatusCode)
 	return nil
 }

@@ -61,6 +61,7 @@ type environment struct {
 	probe       prober
 	metrics     *metrics
 	reporter    reporting
+	tracer      *tracer         // nil: no spans
 	context     context.Context // of all probes
 	handingBack atomic.Bool     // nobody waits here any more
 	turn        atomic.Uint64   // the highest of any pod
@@ -90,7 +91,8 @@ type pod struct {
 	picked    uint64 // the queue's grant number
 	index     int    // in the queue's heap, -1 when not usable
 
-	ready    bool // Kubernetes calls it so
+	start    *link.StartTimes // nil: not known
+	ready    bool             // Kubernetes calls it so
 	draining bool
 	mine     bool
 	owner    string             // who alone may send to it, NAME@PROCESS; "" is anybody
@@ -410,6 +412,7 @@ func (r *revision) apply(spec *link.Revision) error {
 			p.suspect, p.probed = false, false
 		}
 		p.ready, p.draining = d.GetReady(), d.GetDraining()
+		p.start = d.GetStart()
 		p.owner, p.turn = d.GetActivator(), d.GetTurn()
 		r.env.heard(p.turn)
 		if p.mine = p.belongs(r.env.self); p.mine {

@@ -65,6 +65,7 @@ func (t *table) apply(name string, spec *link.Revision) error {
 	if !ok {
 		return nil
 	}
+	t.env.tracer.use(spec.GetTraceCollector()) // before those who wait go on
 	if err := r.(*revision).apply(spec); err != nil {
 		return err
 	}

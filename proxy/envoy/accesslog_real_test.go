@@ -18,7 +18,7 @@ import (
 func TestRequestLog(t *testing.T) {
 	name := ir.RevisionCluster("team", "shop-00001", "u")
 	rest := bootstrapParts(t, envoy.BootstrapConfig{Admin: "unix:" + filepath.Join(t.TempDir(), "admin"), Metrics: "127.0.0.1:0"})
-	g := startGatewayWith(t, netip.MustParseAddrPort("127.0.0.1:0"), rest, change{func(l *ir.Listener) { l.Log = l.Audience == ir.External }},
+	g := startGatewayWith(t, setup{bootstrap: rest, listener: func(l *ir.Listener) { l.Log = l.Audience == ir.External }},
 		[]ir.VirtualHost{host("shop", ir.Backend{Cluster: name, Weight: 100})},
 		cluster{name: name, protocol: ir.Auto, stats: ir.RevisionStats("team", "shop", "shop-00001"), pods: []netip.AddrPort{answering(t)}})
 	call := func(to netip.AddrPort, path string) {

@@ -13,6 +13,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -102,9 +103,11 @@ type Revision struct {
 	// and no pod answers, held requests end with 503 and this text.
 	Failure string `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`
 	// Names (node ids) of the activators that share this revision, sorted.
-	Activators    []string `protobuf:"bytes,10,rep,name=activators,proto3" json:"activators,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Activators []string `protobuf:"bytes,10,rep,name=activators,proto3" json:"activators,omitempty"`
+	// Where to send spans: grpc://HOST:PORT or http://HOST:PORT/PATH; empty: nowhere.
+	TraceCollector string `protobuf:"bytes,20,opt,name=trace_collector,json=traceCollector,proto3" json:"trace_collector,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Revision) Reset() {
@@ -207,6 +210,13 @@ func (x *Revision) GetActivators() []string {
 	return nil
 }
 
+func (x *Revision) GetTraceCollector() string {
+	if x != nil {
+		return x.TraceCollector
+	}
+	return ""
+}
+
 type Pod struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -223,7 +233,9 @@ type Pod struct {
 	// Rises whenever the pod changes hands.
 	Turn uint64 `protobuf:"varint,7,opt,name=turn,proto3" json:"turn,omitempty"`
 	// How many of the container concurrency are taken by activators that had the pod before.
-	Elsewhere     uint32 `protobuf:"varint,8,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	Elsewhere uint32 `protobuf:"varint,8,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	// When the pod reached the steps of its start; only where spans are sent.
+	Start         *StartTimes `protobuf:"bytes,20,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -314,6 +326,91 @@ func (x *Pod) GetElsewhere() uint32 {
 	return 0
 }
 
+func (x *Pod) GetStart() *StartTimes {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+// StartTimes are the steps of a pod's start. A time that is not set is not known.
+type StartTimes struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Created   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=created,proto3" json:"created,omitempty"`
+	Scheduled *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=scheduled,proto3" json:"scheduled,omitempty"`
+	Pulled    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=pulled,proto3" json:"pulled,omitempty"`
+	Started   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started,proto3" json:"started,omitempty"`
+	// The times are in whole seconds, rounded down.
+	Coarse        bool `protobuf:"varint,5,opt,name=coarse,proto3" json:"coarse,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartTimes) Reset() {
+	*x = StartTimes{}
+	mi := &file_proxy_link_link_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartTimes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartTimes) ProtoMessage() {}
+
+func (x *StartTimes) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartTimes.ProtoReflect.Descriptor instead.
+func (*StartTimes) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StartTimes) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *StartTimes) GetScheduled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Scheduled
+	}
+	return nil
+}
+
+func (x *StartTimes) GetPulled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Pulled
+	}
+	return nil
+}
+
+func (x *StartTimes) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *StartTimes) GetCoarse() bool {
+	if x != nil {
+		return x.Coarse
+	}
+	return false
+}
+
 // Probe says how to find out that a pod serves. No kind set means TCP on the pod's port.
 type Probe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -332,7 +429,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_proxy_link_link_proto_msgTypes[2]
+	mi := &file_proxy_link_link_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -344,7 +441,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[2]
+	mi := &file_proxy_link_link_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -357,7 +454,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{2}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Probe) GetKind() isProbe_Kind {
@@ -448,7 +545,7 @@ type FromActivator struct {
 
 func (x *FromActivator) Reset() {
 	*x = FromActivator{}
-	mi := &file_proxy_link_link_proto_msgTypes[3]
+	mi := &file_proxy_link_link_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +557,7 @@ func (x *FromActivator) String() string {
 func (*FromActivator) ProtoMessage() {}
 
 func (x *FromActivator) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[3]
+	mi := &file_proxy_link_link_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +570,7 @@ func (x *FromActivator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromActivator.ProtoReflect.Descriptor instead.
 func (*FromActivator) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{3}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FromActivator) GetHello() *Hello {
@@ -527,7 +624,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_proxy_link_link_proto_msgTypes[4]
+	mi := &file_proxy_link_link_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +636,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[4]
+	mi := &file_proxy_link_link_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +649,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{4}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Hello) GetName() string {
@@ -600,7 +697,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_proxy_link_link_proto_msgTypes[5]
+	mi := &file_proxy_link_link_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +709,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[5]
+	mi := &file_proxy_link_link_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +722,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{5}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Share) GetCluster() string {
@@ -675,7 +772,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_proxy_link_link_proto_msgTypes[6]
+	mi := &file_proxy_link_link_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +784,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[6]
+	mi := &file_proxy_link_link_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +797,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{6}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Waiting) GetCluster() string {
@@ -730,7 +827,7 @@ type ToActivator struct {
 
 func (x *ToActivator) Reset() {
 	*x = ToActivator{}
-	mi := &file_proxy_link_link_proto_msgTypes[7]
+	mi := &file_proxy_link_link_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +839,7 @@ func (x *ToActivator) String() string {
 func (*ToActivator) ProtoMessage() {}
 
 func (x *ToActivator) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[7]
+	mi := &file_proxy_link_link_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +852,7 @@ func (x *ToActivator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToActivator.ProtoReflect.Descriptor instead.
 func (*ToActivator) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{7}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ToActivator) GetJoined() bool {
@@ -792,7 +889,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_proxy_link_link_proto_msgTypes[8]
+	mi := &file_proxy_link_link_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +901,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[8]
+	mi := &file_proxy_link_link_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +914,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{8}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Release) GetCluster() string {
@@ -851,7 +948,7 @@ type Left struct {
 
 func (x *Left) Reset() {
 	*x = Left{}
-	mi := &file_proxy_link_link_proto_msgTypes[9]
+	mi := &file_proxy_link_link_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +960,7 @@ func (x *Left) String() string {
 func (*Left) ProtoMessage() {}
 
 func (x *Left) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[9]
+	mi := &file_proxy_link_link_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +973,7 @@ func (x *Left) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Left.ProtoReflect.Descriptor instead.
 func (*Left) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{9}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Left) GetOthers() uint32 {
@@ -896,7 +993,7 @@ type AwaitRequest struct {
 
 func (x *AwaitRequest) Reset() {
 	*x = AwaitRequest{}
-	mi := &file_proxy_link_link_proto_msgTypes[10]
+	mi := &file_proxy_link_link_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1005,7 @@ func (x *AwaitRequest) String() string {
 func (*AwaitRequest) ProtoMessage() {}
 
 func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[10]
+	mi := &file_proxy_link_link_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1018,7 @@ func (x *AwaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRequest) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{10}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AwaitRequest) GetNamespace() string {
@@ -946,7 +1043,7 @@ type AwaitResponse struct {
 
 func (x *AwaitResponse) Reset() {
 	*x = AwaitResponse{}
-	mi := &file_proxy_link_link_proto_msgTypes[11]
+	mi := &file_proxy_link_link_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1055,7 @@ func (x *AwaitResponse) String() string {
 func (*AwaitResponse) ProtoMessage() {}
 
 func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[11]
+	mi := &file_proxy_link_link_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1068,7 @@ func (x *AwaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitResponse.ProtoReflect.Descriptor instead.
 func (*AwaitResponse) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{11}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{12}
 }
 
 type Probe_HTTP struct {
@@ -986,7 +1083,7 @@ type Probe_HTTP struct {
 
 func (x *Probe_HTTP) Reset() {
 	*x = Probe_HTTP{}
-	mi := &file_proxy_link_link_proto_msgTypes[12]
+	mi := &file_proxy_link_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1095,7 @@ func (x *Probe_HTTP) String() string {
 func (*Probe_HTTP) ProtoMessage() {}
 
 func (x *Probe_HTTP) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[12]
+	mi := &file_proxy_link_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1108,7 @@ func (x *Probe_HTTP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe_HTTP.ProtoReflect.Descriptor instead.
 func (*Probe_HTTP) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{2, 0}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{3, 0}
 }
 
 func (x *Probe_HTTP) GetPath() string {
@@ -1051,7 +1148,7 @@ type Probe_GRPC struct {
 
 func (x *Probe_GRPC) Reset() {
 	*x = Probe_GRPC{}
-	mi := &file_proxy_link_link_proto_msgTypes[13]
+	mi := &file_proxy_link_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1160,7 @@ func (x *Probe_GRPC) String() string {
 func (*Probe_GRPC) ProtoMessage() {}
 
 func (x *Probe_GRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[13]
+	mi := &file_proxy_link_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1173,7 @@ func (x *Probe_GRPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe_GRPC.ProtoReflect.Descriptor instead.
 func (*Probe_GRPC) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{2, 1}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{3, 1}
 }
 
 func (x *Probe_GRPC) GetService() string {
@@ -1095,7 +1192,7 @@ type Probe_Kubelet struct {
 
 func (x *Probe_Kubelet) Reset() {
 	*x = Probe_Kubelet{}
-	mi := &file_proxy_link_link_proto_msgTypes[14]
+	mi := &file_proxy_link_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1204,7 @@ func (x *Probe_Kubelet) String() string {
 func (*Probe_Kubelet) ProtoMessage() {}
 
 func (x *Probe_Kubelet) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[14]
+	mi := &file_proxy_link_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,14 +1217,14 @@ func (x *Probe_Kubelet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe_Kubelet.ProtoReflect.Descriptor instead.
 func (*Probe_Kubelet) Descriptor() ([]byte, []int) {
-	return file_proxy_link_link_proto_rawDescGZIP(), []int{2, 2}
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{3, 2}
 }
 
 var File_proxy_link_link_proto protoreflect.FileDescriptor
 
 const file_proxy_link_link_proto_rawDesc = "" +
 	"\n" +
-	"\x15proxy/link/link.proto\x12\vebb.link.v1\x1a\x1egoogle/protobuf/duration.proto\"\xfd\x02\n" +
+	"\x15proxy/link/link.proto\x12\vebb.link.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x03\n" +
 	"\bRevision\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1141,7 +1238,8 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\n" +
 	"activators\x18\n" +
 	" \x03(\tR\n" +
-	"activators\"\xc9\x01\n" +
+	"activators\x12'\n" +
+	"\x0ftrace_collector\x18\x14 \x01(\tR\x0etraceCollector\"\xf8\x01\n" +
 	"\x03Pod\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -1150,7 +1248,15 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x12\x1c\n" +
 	"\tactivator\x18\x06 \x01(\tR\tactivator\x12\x12\n" +
 	"\x04turn\x18\a \x01(\x04R\x04turn\x12\x1c\n" +
-	"\telsewhere\x18\b \x01(\rR\telsewhere\"\xde\x03\n" +
+	"\telsewhere\x18\b \x01(\rR\telsewhere\x12-\n" +
+	"\x05start\x18\x14 \x01(\v2\x17.ebb.link.v1.StartTimesR\x05start\"\xfe\x01\n" +
+	"\n" +
+	"StartTimes\x124\n" +
+	"\acreated\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x128\n" +
+	"\tscheduled\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tscheduled\x122\n" +
+	"\x06pulled\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06pulled\x124\n" +
+	"\astarted\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x16\n" +
+	"\x06coarse\x18\x05 \x01(\bR\x06coarse\"\xde\x03\n" +
 	"\x05Probe\x12-\n" +
 	"\x04http\x18\x01 \x01(\v2\x17.ebb.link.v1.Probe.HTTPH\x00R\x04http\x12-\n" +
 	"\x04grpc\x18\x02 \x01(\v2\x17.ebb.link.v1.Probe.GRPCH\x00R\x04grpc\x126\n" +
@@ -1227,51 +1333,58 @@ func file_proxy_link_link_proto_rawDescGZIP() []byte {
 }
 
 var file_proxy_link_link_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proxy_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_proxy_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_proxy_link_link_proto_goTypes = []any{
-	(Protocol)(0),               // 0: ebb.link.v1.Protocol
-	(*Revision)(nil),            // 1: ebb.link.v1.Revision
-	(*Pod)(nil),                 // 2: ebb.link.v1.Pod
-	(*Probe)(nil),               // 3: ebb.link.v1.Probe
-	(*FromActivator)(nil),       // 4: ebb.link.v1.FromActivator
-	(*Hello)(nil),               // 5: ebb.link.v1.Hello
-	(*Share)(nil),               // 6: ebb.link.v1.Share
-	(*Waiting)(nil),             // 7: ebb.link.v1.Waiting
-	(*ToActivator)(nil),         // 8: ebb.link.v1.ToActivator
-	(*Release)(nil),             // 9: ebb.link.v1.Release
-	(*Left)(nil),                // 10: ebb.link.v1.Left
-	(*AwaitRequest)(nil),        // 11: ebb.link.v1.AwaitRequest
-	(*AwaitResponse)(nil),       // 12: ebb.link.v1.AwaitResponse
-	(*Probe_HTTP)(nil),          // 13: ebb.link.v1.Probe.HTTP
-	(*Probe_GRPC)(nil),          // 14: ebb.link.v1.Probe.GRPC
-	(*Probe_Kubelet)(nil),       // 15: ebb.link.v1.Probe.Kubelet
-	nil,                         // 16: ebb.link.v1.Probe.HTTP.HeadersEntry
-	(*durationpb.Duration)(nil), // 17: google.protobuf.Duration
+	(Protocol)(0),                 // 0: ebb.link.v1.Protocol
+	(*Revision)(nil),              // 1: ebb.link.v1.Revision
+	(*Pod)(nil),                   // 2: ebb.link.v1.Pod
+	(*StartTimes)(nil),            // 3: ebb.link.v1.StartTimes
+	(*Probe)(nil),                 // 4: ebb.link.v1.Probe
+	(*FromActivator)(nil),         // 5: ebb.link.v1.FromActivator
+	(*Hello)(nil),                 // 6: ebb.link.v1.Hello
+	(*Share)(nil),                 // 7: ebb.link.v1.Share
+	(*Waiting)(nil),               // 8: ebb.link.v1.Waiting
+	(*ToActivator)(nil),           // 9: ebb.link.v1.ToActivator
+	(*Release)(nil),               // 10: ebb.link.v1.Release
+	(*Left)(nil),                  // 11: ebb.link.v1.Left
+	(*AwaitRequest)(nil),          // 12: ebb.link.v1.AwaitRequest
+	(*AwaitResponse)(nil),         // 13: ebb.link.v1.AwaitResponse
+	(*Probe_HTTP)(nil),            // 14: ebb.link.v1.Probe.HTTP
+	(*Probe_GRPC)(nil),            // 15: ebb.link.v1.Probe.GRPC
+	(*Probe_Kubelet)(nil),         // 16: ebb.link.v1.Probe.Kubelet
+	nil,                           // 17: ebb.link.v1.Probe.HTTP.HeadersEntry
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_proxy_link_link_proto_depIdxs = []int32{
 	0,  // 0: ebb.link.v1.Revision.protocol:type_name -> ebb.link.v1.Protocol
-	17, // 1: ebb.link.v1.Revision.timeout:type_name -> google.protobuf.Duration
-	3,  // 2: ebb.link.v1.Revision.probe:type_name -> ebb.link.v1.Probe
+	18, // 1: ebb.link.v1.Revision.timeout:type_name -> google.protobuf.Duration
+	4,  // 2: ebb.link.v1.Revision.probe:type_name -> ebb.link.v1.Probe
 	2,  // 3: ebb.link.v1.Revision.pods:type_name -> ebb.link.v1.Pod
-	13, // 4: ebb.link.v1.Probe.http:type_name -> ebb.link.v1.Probe.HTTP
-	14, // 5: ebb.link.v1.Probe.grpc:type_name -> ebb.link.v1.Probe.GRPC
-	15, // 6: ebb.link.v1.Probe.kubelet:type_name -> ebb.link.v1.Probe.Kubelet
-	17, // 7: ebb.link.v1.Probe.timeout:type_name -> google.protobuf.Duration
-	5,  // 8: ebb.link.v1.FromActivator.hello:type_name -> ebb.link.v1.Hello
-	6,  // 9: ebb.link.v1.FromActivator.shares:type_name -> ebb.link.v1.Share
-	7,  // 10: ebb.link.v1.FromActivator.waiting:type_name -> ebb.link.v1.Waiting
-	9,  // 11: ebb.link.v1.ToActivator.releases:type_name -> ebb.link.v1.Release
-	10, // 12: ebb.link.v1.ToActivator.left:type_name -> ebb.link.v1.Left
-	16, // 13: ebb.link.v1.Probe.HTTP.headers:type_name -> ebb.link.v1.Probe.HTTP.HeadersEntry
-	4,  // 14: ebb.link.v1.Membership.Join:input_type -> ebb.link.v1.FromActivator
-	11, // 15: ebb.link.v1.Drain.Await:input_type -> ebb.link.v1.AwaitRequest
-	8,  // 16: ebb.link.v1.Membership.Join:output_type -> ebb.link.v1.ToActivator
-	12, // 17: ebb.link.v1.Drain.Await:output_type -> ebb.link.v1.AwaitResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 4: ebb.link.v1.Pod.start:type_name -> ebb.link.v1.StartTimes
+	19, // 5: ebb.link.v1.StartTimes.created:type_name -> google.protobuf.Timestamp
+	19, // 6: ebb.link.v1.StartTimes.scheduled:type_name -> google.protobuf.Timestamp
+	19, // 7: ebb.link.v1.StartTimes.pulled:type_name -> google.protobuf.Timestamp
+	19, // 8: ebb.link.v1.StartTimes.started:type_name -> google.protobuf.Timestamp
+	14, // 9: ebb.link.v1.Probe.http:type_name -> ebb.link.v1.Probe.HTTP
+	15, // 10: ebb.link.v1.Probe.grpc:type_name -> ebb.link.v1.Probe.GRPC
+	16, // 11: ebb.link.v1.Probe.kubelet:type_name -> ebb.link.v1.Probe.Kubelet
+	18, // 12: ebb.link.v1.Probe.timeout:type_name -> google.protobuf.Duration
+	6,  // 13: ebb.link.v1.FromActivator.hello:type_name -> ebb.link.v1.Hello
+	7,  // 14: ebb.link.v1.FromActivator.shares:type_name -> ebb.link.v1.Share
+	8,  // 15: ebb.link.v1.FromActivator.waiting:type_name -> ebb.link.v1.Waiting
+	10, // 16: ebb.link.v1.ToActivator.releases:type_name -> ebb.link.v1.Release
+	11, // 17: ebb.link.v1.ToActivator.left:type_name -> ebb.link.v1.Left
+	17, // 18: ebb.link.v1.Probe.HTTP.headers:type_name -> ebb.link.v1.Probe.HTTP.HeadersEntry
+	5,  // 19: ebb.link.v1.Membership.Join:input_type -> ebb.link.v1.FromActivator
+	12, // 20: ebb.link.v1.Drain.Await:input_type -> ebb.link.v1.AwaitRequest
+	9,  // 21: ebb.link.v1.Membership.Join:output_type -> ebb.link.v1.ToActivator
+	13, // 22: ebb.link.v1.Drain.Await:output_type -> ebb.link.v1.AwaitResponse
+	21, // [21:23] is the sub-list for method output_type
+	19, // [19:21] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_proxy_link_link_proto_init() }
@@ -1279,7 +1392,7 @@ func file_proxy_link_link_proto_init() {
 	if File_proxy_link_link_proto != nil {
 		return
 	}
-	file_proxy_link_link_proto_msgTypes[2].OneofWrappers = []any{
+	file_proxy_link_link_proto_msgTypes[3].OneofWrappers = []any{
 		(*Probe_Http)(nil),
 		(*Probe_Grpc)(nil),
 		(*Probe_Kubelet_)(nil),
@@ -1290,7 +1403,7 @@ func file_proxy_link_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proxy_link_link_proto_rawDesc), len(file_proxy_link_link_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

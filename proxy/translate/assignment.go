@@ -30,6 +30,8 @@ func Assignment(rev *v1.Revision, pods []*corev1.Pod, subset []ir.Endpoint, drai
 		Probe:                probe(rev),
 		Failure:              failure(rev, pods),
 	}
+	tracing := s.Observability.Tracing
+	assignment.TraceCollector = tracing.URL()
 	port := containerPort(rev)
 	for _, pod := range pods {
 		endpoint, ok := podEndpoint(pod, port)
@@ -43,6 +45,7 @@ func Assignment(rev *v1.Revision, pods []*corev1.Pod, subset []ir.Endpoint, drai
 			Port:     uint32(endpoint.Address.Port()),
 			Ready:    isReady(pod),
 			Draining: leaving,
+			Start:    startTimes(pod, tracing.On()),
 		})
 	}
 	for _, a := range subset {
