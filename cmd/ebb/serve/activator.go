@@ -15,6 +15,7 @@ import (
 func ActivatorCommand() *cobra.Command {
 	var o activator.Options
 	var files tlsFiles
+	var profiles profiling
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "activator",
@@ -27,6 +28,9 @@ func ActivatorCommand() *cobra.Command {
 			}
 			o.Logger = newLogger(verbose)
 			o.TLS = activator.TLSFiles{Cert: files.cert, Key: files.key, CA: files.ca}
+			if err := profiles.start(cmd.Context(), o.Logger); err != nil {
+				return err
+			}
 			return activator.Run(cmd.Context(), o)
 		},
 	}
@@ -39,6 +43,7 @@ func ActivatorCommand() *cobra.Command {
 	f.StringVar(&o.HealthListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz and /readyz")
 	f.StringVar(&o.ControlAddress, "control", "ebb-controller.ebb-system.svc:18000", "`HOST:PORT` of the control plane")
 	files.flags(f)
+	profiles.flags(f)
 	f.IntVar(&o.MaxHeld, "max-held", 0, "requests held for one revision; more are refused (default 10000)")
 	f.IntVar(&o.MaxHeldTotal, "max-held-total", 0, "requests held in all (default 25000)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what is usually not worth a line")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
@@ -124,10 +125,25 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	loads.Register(server)
 	link.RegisterMembershipServer(server, activators)
 	link.RegisterDrainServer(server, drainServer{service: &autoscaler.DrainService{Scaler: scaler, Live: mgr.GetAPIReader()}})
-	if err := mgr.Add(&control{address: o.xdsListen, server: server, log: log}); err != nil {
+	discovery := &control{address: o.xdsListen, server: server, log: log}
+	if err := mgr.Add(discovery); err != nil {
 		return fmt.Errorf("add the discovery server: %w", err)
 	}
+	synced := &synced{cache: mgr.GetCache()}
+	if err := mgr.Add(synced); err != nil {
+		return fmt.Errorf("watch the caches: %w", err)
+	}
 	health.set(mgr, publisher, activators, loads, scaling, store)
+	health.setChecks([]check{
+		{"admission", func(r *http.Request) error { return mgr.GetWebhookServer().StartedChecker()(r) }},
+		{"caches", func(*http.Request) error { return unless(synced.done.Load(), "they are not filled yet") }},
+		{"configuration", func(*http.Request) error {
+			return unless(!health.leading(mgr)() || publisher.Complete(), "it is not complete yet")
+		}},
+		{"discovery", func(*http.Request) error {
+			return unless(!health.leading(mgr)() || discovery.open.Load(), "its server does not listen yet")
+		}},
+	})
 	return nil
 }
 

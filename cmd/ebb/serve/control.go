@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -21,6 +22,7 @@ type control struct {
 	address string
 	server  *grpc.Server
 	log     *slog.Logger
+	open    atomic.Bool // listens
 }
 
 func (c *control) NeedLeaderElection() bool { return true }
@@ -34,6 +36,8 @@ func (c *control) Start(ctx context.Context) error {
 		<-ctx.Done()
 		c.server.Stop()
 	}()
+	c.open.Store(true)
+	defer c.open.Store(false)
 	c.log.Info("serving gateways and activators", "address", listener.Addr().String())
 	return c.server.Serve(listener)
 }

@@ -47,6 +47,7 @@ type controllerOptions struct {
 	webhookListen                string
 	webhookCert, webhookKey      string
 	metricsListen                string
+	profiles                     profiling
 	drainAddress, gatewayService string
 	httpListen, internalListen   string
 	httpsListen                  string
@@ -76,6 +77,7 @@ func ControllerCommand(version string) *cobra.Command {
 	f.StringVar(&o.webhookCert, "webhook-cert", "", "certificate `FILE` for admission")
 	f.StringVar(&o.webhookKey, "webhook-key", "", "private key `FILE` for admission")
 	f.StringVar(&o.metricsListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz, /readyz and /status")
+	o.profiles.flags(f)
 	f.StringVar(&o.drainAddress, "drain-address", "", "`HOST:PORT` where activators answer the preStop hooks of pods")
 	f.StringVar(&o.gatewayService, "gateway-service", "ebb-gateway-internal.ebb-system.svc.cluster.local", "DNS `NAME` of the gateways' in-cluster listener")
 	f.StringVar(&o.httpListen, "http-listen", "0.0.0.0:8080", "`ADDRESS` that gateways listen on for callers outside the cluster")
@@ -94,6 +96,9 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	spareMemory(ctx)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 
+	if err := o.profiles.start(ctx, log); err != nil {
+		return err
+	}
 	listeners, err := o.listeners()
 	if err != nil {
 		return err

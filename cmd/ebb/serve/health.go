@@ -27,6 +27,7 @@ type health struct {
 	loads     *intake.Server
 	scaling   *autoscaler.Reconciler
 	settings  *settings.Store
+	checks    []check // nil: starting
 }
 
 func (h *health) set(mgr ctrl.Manager, publisher *publish.Publisher, activators *members.Registry, loads *intake.Server, scaling *autoscaler.Reconciler, store *settings.Store) {
@@ -60,28 +61,6 @@ func (h *health) handlers() map[string]http.Handler {
 		"/status":  http.HandlerFunc(h.status),
 		"/explain": http.HandlerFunc(h.explain),
 	}
-}
-
-// readyz is 200 once admission can answer and, where this replica leads, the configuration is complete.
-func (h *health) readyz(w http.ResponseWriter, r *http.Request) {
-	mgr, publisher, _ := h.get()
-	if mgr == nil {
-		http.Error(w, "starting", http.StatusServiceUnavailable)
-		return
-	}
-	if err := mgr.GetWebhookServer().StartedChecker()(r); err != nil {
-		http.Error(w, "admission: "+err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	select {
-	case <-mgr.Elected():
-		if !publisher.Complete() {
-			http.Error(w, "the configuration is not complete yet", http.StatusServiceUnavailable)
-			return
-		}
-	default:
-	}
-	w.WriteHeader(http.StatusOK)
 }
 
 // status is a snapshot for `ebb status`: who is connected and how far they are.
