@@ -99,8 +99,16 @@ func startCollector(t *testing.T) *collector {
 type tracedWorld struct {
 	*collector
 	gateway netip.AddrPort
-	set     func(collector string, pods ...*link.Pod)
 	a       *Activator
+	// describe is what the control plane says of the revision from now on.
+	describe func(*link.Revision)
+}
+
+// set describes the revision with these pods.
+func (w *tracedWorld) set(collector string, pods ...*link.Pod) {
+	revision := revisionOf(pods...)
+	revision.TraceCollector = collector
+	w.describe(revision)
 }
 
 func startTracedWorld(t *testing.T) *tracedWorld {
@@ -162,10 +170,8 @@ func startTracedWorld(t *testing.T) *tracedWorld {
 		add(s.GetName(), s, nil, r)
 	}
 	discovery.Update(set, nil)
-	w.set = func(collector string, pods ...*link.Pod) {
+	w.describe = func(revision *link.Revision) {
 		t.Helper()
-		revision := revisionOf(pods...)
-		revision.TraceCollector = collector
 		r, err := xds.NewResource(testCluster, revision)
 		if err != nil {
 			t.Fatal(err)
@@ -304,12 +310,9 @@ func TestSpansOfRefusals(t *testing.T) {
 	done := make(chan int, 1)
 	go func() { done <- w.call(t, "00-"+trace+"-00f067aa0ba902b7-01") }()
 	eventually(t, "the request to be held", func() bool { return w.a.metrics.held.Load() == 1 })
-	r, _ := w.a.table.lookup(testCluster)
 	failed := revisionOf()
 	failed.Failure, failed.TraceCollector = "no such image", "grpc://"+w.address.String()
-	if err := r.apply(failed); err != nil {
-		t.Fatal(err)
-	}
+	w.describe(failed)
 	if status := <-done; status != http.StatusServiceUnavailable {
 		t.Errorf("the answer is %d", status)
 	}
