@@ -78,13 +78,13 @@ func TestCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(command(t, n, "describe", "shop", "-o", "json")), &s); err != nil || s.Name != "shop" || s.Kind != "Service" {
 		t.Errorf("describe -o json gives %s %s, %v", s.Kind, s.Name, err)
 	}
-	matches(t, "logs", command(t, n, "logs", "shop", "--revision", "shop-00001"), `shop-00001 listens on :\d+`)
+	matches(t, "logs", command(t, n, "logs", "shop", "--revision", "shop-00001"), `shop-00001 listens on \S*:\d+`)
 
 	var pods corev1.PodList
 	if err := n.List(t.Context(), &pods, client.InNamespace(n.In), client.MatchingLabels{serving.RevisionLabel: "shop-00001"}); err != nil || len(pods.Items) == 0 {
 		t.Fatalf("%d pods of shop-00001, %v", len(pods.Items), err)
 	}
-	matches(t, "kubectl logs", command(t, n, "kubectl", "logs", pods.Items[0].Name), `shop-00001 listens on :\d+`)
+	matches(t, "kubectl logs", command(t, n, "kubectl", "logs", pods.Items[0].Name), `shop-00001 listens on \S*:\d+`)
 	matches(t, "kubectl get", command(t, n, "kubectl", "get", "ksvc"), `(?m)^shop +http://shop\S+ +shop-00002 +shop-00002 +True`)
 
 	out, errOut, err := n.Command(t.Context(), "", "status")
