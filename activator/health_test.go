@@ -1,26 +1,17 @@
 package activator
 
 import (
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-
-	"google.golang.org/grpc"
-
-	"ebb.dev/ebb/autoscaler/intake"
-	"ebb.dev/ebb/proxy/xds"
 )
 
-// TestReadiness: alive at once; ready once the control plane is there, and from then on while that is away,
+// TestReadiness: alive at once; ready once the control plane knows it, and from then on while that is away,
 // because it goes on with what it knows; not ready any more when it begins to stop.
 func TestReadiness(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody answers there yet
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	a := startActivator(t, &controlPlane{address: l.Addr().String()})
+	c := startControlPlane(t)
+	c.stop()
+	a := startActivator(t, c)
 	get := func(path string) (int, string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.HealthAddr().String()+path, nil)
 		if err != nil {
@@ -32,18 +23,12 @@ func TestReadiness(t *testing.T) {
 	if status, _ := get("/healthz"); status != http.StatusOK {
 		t.Errorf("it is not alive: %d", status)
 	}
-	if status, text := get("/readyz"); status != http.StatusServiceUnavailable || text != "not connected to the control plane yet" {
+	if status, text := get("/readyz"); status != http.StatusServiceUnavailable || text != "the control plane does not know it yet" {
 		t.Errorf("without a control plane it is ready: %d %q", status, text)
 	}
-	discovery := xds.New(xds.Options{Logger: quiet()})
-	server := grpc.NewServer()
-	discovery.Register(server)
-	intake.New(intake.Options{Sink: &observed{}, Logger: quiet()}).Register(server)
-	discovery.Open()
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(discovery.Close)
+	c.start(t, c.address)
 	eventually(t, "ready", func() bool { status, _ := get("/readyz"); return status == http.StatusOK })
-	server.Stop()
+	c.stop()
 	eventually(t, "the control plane's end to be seen", func() bool { return a.metrics.connected.Load() == 0 })
 	if status, text := get("/readyz"); status != http.StatusOK {
 		t.Errorf("while the control plane is away it is %d %q", status, text)
@@ -52,4 +37,5 @@ func TestReadiness(t *testing.T) {
 	if status, text := get("/readyz"); status != http.StatusServiceUnavailable || text != "stopping" {
 		t.Errorf("while it stops it is %d %q", status, text)
 	}
+	c.start(t, c.address) // the test's end stops it
 }
