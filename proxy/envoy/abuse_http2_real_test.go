@@ -230,12 +230,6 @@ func TestHTTP2StreamLimit(t *testing.T) {
 	for range most {
 		<-entered
 	}
-	r.mu.Lock()
-	told := r.settings[http2.SettingMaxConcurrentStreams]
-	r.mu.Unlock()
-	if told != most {
-		t.Errorf("the client was told that it may have %d streams, want %d", told, most)
-	}
 	_ = r.headers(2*most+1, true, true, r.encode(get("/")...))
 	_ = r.framer.WritePing(false, areYouThere)
 	select {
@@ -243,6 +237,13 @@ func TestHTTP2StreamLimit(t *testing.T) {
 	case <-r.alive:
 	}
 	close(release)
+	// What it was told came before either.
+	r.mu.Lock()
+	told := r.settings[http2.SettingMaxConcurrentStreams]
+	r.mu.Unlock()
+	if told != most {
+		t.Errorf("the client was told that it may have %d streams, want %d", told, most)
+	}
 	if len(entered) > 0 {
 		t.Error("a stream more than allowed reached the pod")
 	}
