@@ -148,3 +148,23 @@ func (a *Admin) ask(ctx context.Context, method, path string) ([]byte, error) {
 	}
 	return text, err
 }
+
+// metrics passes on the page of metrics, however long: series of revisions without requests are left
+// out. The error is of a page that has not begun.
+func (a *Admin) metrics(ctx context.Context, w http.ResponseWriter) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+"/stats/prometheus?usedonly", nil)
+	if err != nil {
+		return err
+	}
+	response, err := a.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask Envoy: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask Envoy: its metrics answer %s", response.Status)
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	_, _ = io.Copy(w, response.Body)
+	return nil
+}

@@ -94,13 +94,9 @@ func probes(admin *Admin, draining *atomic.Bool) *http.Server {
 		}
 	})
 	mux.HandleFunc("/metrics", func(w http.ResponseWriter, r *http.Request) {
-		text, err := admin.ask(r.Context(), http.MethodGet, "/stats/prometheus")
-		if err != nil {
+		if err := admin.metrics(r.Context(), w); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
 		}
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-		_, _ = w.Write(text)
 	})
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}
 }
