@@ -30,6 +30,8 @@ func stricter() []*regexp.Regexp {
 		regexp.MustCompile(`configMapRef\.name: Required value`),
 		// Read as linear there.
 		regexp.MustCompile(`metric-aggregation-algorithm\]: Invalid value: "cubic"`),
+		// A probe that could never succeed.
+		regexp.MustCompile(`startupProbe\.(httpGet|tcpSocket|grpc)\.port: Invalid value: .*names no port of the container`),
 		// Numbers that are none.
 		regexp.MustCompile(`Invalid value: "(NaN|Inf)": is not a number`),
 	}
