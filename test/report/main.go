@@ -48,12 +48,13 @@ func main() {
 	sum, err := load(*file)
 	if err == nil && !*total {
 		var now counts
-		now, err = test(*dir, flag.Args(), os.Stdout)
+		var ran bool
+		now, ran, err = test(*dir, flag.Args(), os.Stdout)
 		sum.add(now)
 		if err == nil {
 			err = save(*file, sum)
 		}
-		if err == nil && (now.Failed > 0 || now.Passed == 0) {
+		if err == nil && (now.Failed > 0 || !ran) {
 			os.Exit(1)
 		}
 	}
@@ -79,28 +80,29 @@ func (n *counts) add(more counts) {
 	n.Again = append(n.Again, more.Again...)
 }
 
-// test runs the tests, and those that failed once more if they are few.
-func test(dir string, args []string, out io.Writer) (counts, error) {
+// test runs the tests, and those that failed once more if they are few. ran is false when there was nothing to run.
+func test(dir string, args []string, out io.Writer) (sum counts, ran bool, err error) {
 	first, err := run(dir, args, out)
 	if err != nil {
-		return first.counts, err
+		return counts{}, false, err
 	}
+	ran = first.counts.Passed > 0 || first.benchmarks
 	failed := first.failed()
 	if len(failed) == 0 || len(failed) > maxAgain || first.broken {
-		return first.counts, nil
+		return first.counts, ran, nil
 	}
 	flags := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return !strings.HasPrefix(a, "-") })
 	for _, t := range failed {
 		fmt.Fprintf(out, "AGAIN %s\n", t)
 		second, err := run(dir, append(slices.Clone(flags), "-count=1", "-run=^"+t.name+"$", t.pkg), out)
 		if err != nil {
-			return first.counts, err
+			return first.counts, ran, err
 		}
 		if second.counts.Failed == 0 && second.counts.Passed > 0 {
 			first.replace(t, second.counts)
 		}
 	}
-	return first.counts, nil
+	return first.counts, true, nil
 }
 
 // one is a test of the top level.
@@ -114,6 +116,8 @@ type result struct {
 	// that failed by itself has the empty name.
 	by     map[one]counts
 	broken bool // something could not be built
+	// benchmarks says that some ran; they are not counted.
+	benchmarks bool
 }
 
 func (r *result) failed() []one {
@@ -179,6 +183,7 @@ func read(in io.Reader, out io.Writer) (*result, error) {
 			continue
 		}
 		name := e.Package + " " + e.Test
+		r.benchmarks = r.benchmarks || strings.HasPrefix(e.Test, "Benchmark")
 		switch e.Action {
 		case "build-output":
 			fmt.Fprint(out, e.Output)

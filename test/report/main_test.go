@@ -15,6 +15,7 @@ func TestAgain(t *testing.T) {
 		passed, failed int
 		again          []string
 	}{
+		{"a benchmark alone", `func BenchmarkA(b *testing.B) {}`, 0, 0, nil},
 		{"none fails", `func TestA(t *testing.T) {}`, 1, 0, nil},
 		{"one fails once", `func TestA(t *testing.T) {}; func TestB(t *testing.T) { t.Run("b", once) }`, 3, 0, []string{"again TestB"}},
 		{"two fail once", `func TestA(t *testing.T) { t.Run("b", once) }; func TestB(t *testing.T) { t.Run("b", once) }`, 4, 0, []string{"again TestA", "again TestB"}},
@@ -46,9 +47,12 @@ func once(t *testing.T) {
 
 `+tc.tests+"\n")
 			var out strings.Builder
-			got, err := test(dir, []string{"-timeout=1m", "./..."}, &out)
+			got, ran, err := test(dir, []string{"-timeout=1m", "-bench=.", "-benchtime=1x", "./..."}, &out)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if wants := tc.passed > 0 || strings.Contains(tc.tests, "Benchmark"); ran != wants && tc.failed == 0 {
+				t.Errorf("it says that something ran: %v", ran)
 			}
 			if got.Passed != tc.passed || got.Failed != tc.failed || strings.Join(got.Again, ",") != strings.Join(tc.again, ",") {
 				t.Errorf("got %+v, want %d passed, %d failed, %v again; it printed\n%s", got, tc.passed, tc.failed, tc.again, out.String())
