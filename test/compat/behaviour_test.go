@@ -32,6 +32,8 @@ func stricter() []*regexp.Regexp {
 		regexp.MustCompile(`metric-aggregation-algorithm\]: Invalid value: "cubic"`),
 		// A probe that could never succeed.
 		regexp.MustCompile(`startupProbe\.(httpGet|tcpSocket|grpc)\.port: Invalid value: .*names no port of the container`),
+		// A port that the API server refuses when the pod is made.
+		regexp.MustCompile(`initContainers\[\d+\]\.ports\[\d+\]\.containerPort: Invalid value: 0: must be 1\.\.65535`),
 		// Numbers that are none.
 		regexp.MustCompile(`Invalid value: "(NaN|Inf)": is not a number`),
 	}
@@ -43,6 +45,12 @@ func stricter() []*regexp.Regexp {
 func TestWhatIsAdmittedThereIsAdmittedHere(t *testing.T) {
 	for name, value := range map[string]string{"rapid.checks": "2000", "rapid.nofailfile": "true"} {
 		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The same draws every time; others by -rapid.seed (`-rapid.seed=$RANDOM`).
+	if seed := flag.Lookup("rapid.seed"); seed.Value.String() == seed.DefValue {
+		if err := flag.Set("rapid.seed", "20"); err != nil {
 			t.Fatal(err)
 		}
 	}
