@@ -2,9 +2,10 @@ package shares
 
 import (
 	"cmp"
-	"hash/fnv"
 	"slices"
 	"time"
+
+	"ebb.dev/ebb/proxy/rendezvous"
 )
 
 // Quantum is how long an activator keeps a pod, at least, that another one waits for.
@@ -102,7 +103,7 @@ func (l *Ledger) Assign(now time.Time, limit int, pods []Pod, activators []strin
 			quota++
 		}
 		mine := has[a]
-		slices.SortFunc(mine, func(x, y string) int { return cmp.Compare(rank(y, a), rank(x, a)) })
+		slices.SortFunc(mine, func(x, y string) int { return cmp.Compare(rendezvous.Rank(y, a), rendezvous.Rank(x, a)) })
 		if len(mine) > quota {
 			free = append(free, mine[quota:]...)
 			mine = mine[:quota]
@@ -116,7 +117,7 @@ func (l *Ledger) Assign(now time.Time, limit int, pods []Pod, activators []strin
 			if room[a] == 0 {
 				continue
 			}
-			if r := rank(name, a); best == "" || r > bestRank {
+			if r := rendezvous.Rank(name, a); best == "" || r > bestRank {
 				best, bestRank = a, r
 			}
 		}
@@ -283,19 +284,4 @@ func (l *Ledger) Mentions() map[string]struct{} {
 		}
 	}
 	return all
-}
-
-// rank is the weight of one pair in a rendezvous hash.
-func rank(pod, activator string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(pod))
-	h.Write([]byte{0})
-	h.Write([]byte(activator))
-	// FNV's last bytes hardly reach its high bits; this is the end of MurmurHash3.
-	x := h.Sum64()
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	x *= 0xc4ceb9fe1a85ec53
-	return x ^ x>>33
 }

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"hash/fnv"
 	"math"
 	"slices"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/proxy/rendezvous"
 )
 
 // Assignment is what the Revision's activators (its [Subset]) have to know of it: every pod that
@@ -116,23 +116,8 @@ func Enters(cluster string, places int, subset []string, activator string) bool 
 }
 
 func outranks(cluster, a, b string) bool {
-	x, y := rank(cluster, a), rank(cluster, b)
+	x, y := rendezvous.Rank(cluster, a), rendezvous.Rank(cluster, b)
 	return x > y || x == y && a < b
-}
-
-// rank is the weight of one pair in a rendezvous hash.
-func rank(key, activator string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(key))
-	h.Write([]byte{0})
-	h.Write([]byte(activator))
-	// FNV's last bytes hardly reach its high bits; this is the end of MurmurHash3.
-	x := h.Sum64()
-	x ^= x >> 33
-	x *= 0xff51afd7ed558ccd
-	x ^= x >> 33
-	x *= 0xc4ceb9fe1a85ec53
-	return x ^ x>>33
 }
 
 func linkProtocol(p ir.Protocol) link.Protocol {
