@@ -31,6 +31,8 @@ var arrows = map[string][]string{
 	"proxy/publish":    {"apis", "proxy/ir", "proxy/link", "proxy/translate", "proxy/envoy", "proxy/xds", "proxy/members", "proxy/shares"},
 	"activator":        {"proxy/ir", "proxy/link", "activator"},
 	"autoscaler":       {"apis", "proxy/ir", "autoscaler"},
+	"eventing/event":   {},
+	"eventing/engine":  {"eventing/event"},
 	"cmd/ebb":          {""},
 	"examples":         {},
 	"test":             {""},
