@@ -17,31 +17,41 @@ const module = "ebb.dev/ebb"
 // arrows lists, for each part of the platform, the parts it may import. A part is a
 // folder with all that is below it; the longest prefix decides. Tests may import more.
 var arrows = map[string][]string{
-	"apis":             {"apis"},
-	"config":           {},
-	"controllers":      {"apis", "controllers"},
-	"proxy/ir":         {},
-	"proxy/link":       {},
-	"proxy/rendezvous": {},
-	"proxy/translate":  {"apis", "proxy/ir", "proxy/link", "proxy/rendezvous"},
-	"proxy/envoy":      {"proxy/ir"},
-	"proxy/xds":        {},
-	"proxy/members":    {"proxy/link"},
-	"proxy/shares":     {"proxy/rendezvous"},
-	"proxy/publish":    {"apis", "proxy/ir", "proxy/link", "proxy/translate", "proxy/envoy", "proxy/xds", "proxy/members", "proxy/shares"},
-	"activator":        {"proxy/ir", "proxy/link", "activator"},
-	"autoscaler":       {"apis", "proxy/ir", "autoscaler"},
-	"eventing/event":   {},
-	"eventing/engine":  {"eventing/event"},
-	"cmd/ebb":          {""},
-	"examples":         {},
-	"test":             {""},
+	"apis":                {"apis"},
+	"config":              {},
+	"controllers":         {"apis", "controllers", "eventing/engine", "eventing/filter", "eventing/plan"},
+	"proxy/ir":            {},
+	"proxy/link":          {},
+	"proxy/rendezvous":    {},
+	"proxy/translate":     {"apis", "proxy/ir", "proxy/link", "proxy/rendezvous"},
+	"proxy/envoy":         {"proxy/ir"},
+	"proxy/xds":           {},
+	"proxy/members":       {"proxy/link"},
+	"proxy/shares":        {"proxy/rendezvous"},
+	"proxy/publish":       {"apis", "proxy/ir", "proxy/link", "proxy/translate", "proxy/envoy", "proxy/xds", "proxy/members", "proxy/shares"},
+	"activator":           {"proxy/ir", "proxy/link", "activator"},
+	"autoscaler":          {"apis", "proxy/ir", "autoscaler"},
+	"eventing/event":      {},
+	"eventing/engine":     {"eventing/event"},
+	"eventing/plan":       {"eventing/engine"},
+	"eventing/feed":       {"apis", "eventing/engine", "eventing/plan"},
+	"eventing/filter":     {"eventing/event", "eventing/plan"},
+	"eventing/delivery":   {"eventing/event", "eventing/plan"},
+	"eventing/ingress":    {"eventing/event", "eventing/engine", "eventing/plan"},
+	"eventing/dispatcher": {"eventing/event", "eventing/engine", "eventing/plan", "eventing/filter", "eventing/delivery"},
+	"eventing/jetstream":  {"eventing/event", "eventing/engine"},
+	"eventing/natsserver": {},
+	"eventing/sources":    {"apis", "eventing/event", "eventing/delivery"},
+	"cmd/ebb":             {""},
+	"examples":            {},
+	"test":                {""},
 }
 
 // TestArrows holds the direction in which data flows:
 //
 //	apis -> controllers -> proxy/translate -> proxy/ir -> proxy/envoy -> proxy/xds
 //	load reports -> autoscaler -> scale
+//	apis -> eventing/feed -> eventing/plan -> the ingress and the dispatcher
 func TestArrows(t *testing.T) {
 	checked := 0
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
