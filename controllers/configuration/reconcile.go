@@ -101,6 +101,10 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, workErr
 	}
 	next.Status = observe(c, s, r.now())
+	// A Service whose template names its Revision waits to hear that the name is had.
+	if wait := apply.Early(c, &c.Status.Status, &next.Status.Status, r.now()); wait > 0 && c.Spec.Template.Name == "" {
+		return ctrl.Result{RequeueAfter: wait}, workErr
+	}
 	changed, err := apply.Status(ctx, r.Client, manager, next, c)
 	if changed && err == nil {
 		r.report(c, next)
@@ -150,7 +154,7 @@ func (r *reconciler) look(ctx context.Context, c *v1.Configuration) (seen, error
 }
 
 func (r *reconciler) report(before, after *v1.Configuration) {
-	if b, a := before.Status.LatestReadyRevisionName, after.Status.LatestReadyRevisionName; a != "" && a != b {
+	if b, a := before.Status.LatestReadyRevisionName, after.Status.LatestReadyRevisionName; a != "" && a != b && !apply.OfService(after) {
 		r.events.Eventf(after, nil, corev1.EventTypeNormal, "LatestReadyUpdate", "FollowRevision", "Latest ready Revision is now %q", a)
 	}
 	was, is := before.Status.Conditions.Get(v1.ConditionReady), after.Status.Conditions.Get(v1.ConditionReady)

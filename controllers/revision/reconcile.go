@@ -306,6 +306,9 @@ func (r *reconciler) report(before, after *v1.Revision) {
 	was, is := before.Status.Conditions.Get(v1.ConditionReady), after.Status.Conditions.Get(v1.ConditionReady)
 	switch {
 	case is.IsTrue() && !was.IsTrue():
+		if after.Labels[serving.ServiceLabel] != "" {
+			return // the Service says so, one Event for all that is made with it
+		}
 		r.events.Eventf(after, nil, corev1.EventTypeNormal, "Ready", "RunRevision", "The Revision is ready to serve")
 	case is.IsFalse() && (!was.IsFalse() || was.Reason != is.Reason):
 		r.events.Eventf(after, nil, corev1.EventTypeWarning, nonEmpty(is.Reason, "Failed"), "RunRevision", "%s", is.Message)

@@ -59,6 +59,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	again, workErr := r.work(ctx, route, next, at)
+	if wait := apply.Early(route, &route.Status.Status, &next.Status.Status, r.now()); wait > 0 && len(next.Status.Traffic) == 0 {
+		return ctrl.Result{RequeueAfter: wait}, workErr
+	}
 	changed, err := apply.Status(ctx, r.Client, manager, next, route)
 	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(errors.Join(workErr, err))
@@ -225,6 +228,9 @@ func (r *reconciler) report(before, after *v1.Route) {
 	was, is := before.Status.Conditions.Get(v1.ConditionReady), after.Status.Conditions.Get(v1.ConditionReady)
 	switch {
 	case is.IsTrue() && !was.IsTrue():
+		if apply.OfService(after) {
+			return // it says so
+		}
 		r.events.Eventf(after, nil, corev1.EventTypeNormal, "Ready", "Route", "Traffic is served at %s", after.Status.URL)
 	case is.IsFalse() && (!was.IsFalse() || was.Reason != is.Reason):
 		r.events.Eventf(after, nil, corev1.EventTypeWarning, is.Reason, "Route", "%s", is.Message)

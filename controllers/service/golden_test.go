@@ -26,6 +26,6 @@ type observed struct {
 func TestObserve(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	golden.Run(t, "testdata/observe", func(in observed) (any, error) {
-		return observe(in.Service, seen{in.Configuration, in.Route, in.ConfigurationRefused, ""}, now), nil
+		return observe(in.Service, seen{configuration: in.Configuration, route: in.Route, configurationRefused: in.ConfigurationRefused}, now), nil
 	})
 }

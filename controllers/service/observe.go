@@ -20,6 +20,7 @@ type seen struct {
 	route         *v1.Route
 	// What the API server said when it refused one; empty when it did not.
 	configurationRefused, routeRefused string
+	changed                            bool // a child has just been made or given a new spec
 }
 
 func (at *seen) refusal() bool { return at.configurationRefused != "" || at.routeRefused != "" }

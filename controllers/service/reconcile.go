@@ -72,6 +72,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, workErr
 	}
 	next.Status = observe(s, at, r.now())
+	if wait := waits(s, next, at, r.now()); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, workErr
+	}
 	changed, err := apply.Status(ctx, r.Client, manager, next, s)
 	if changed && err == nil {
 		r.report(s, next)
@@ -79,12 +82,24 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{}, errors.Join(workErr, client.IgnoreNotFound(err))
 }
 
+// waits is how long the status may wait to be written: while it has just been the first word
+// about a new Service, or a child has been given a new spec and is about to say more.
+func waits(s, next *v1.Service, at seen, now time.Time) time.Duration {
+	if wait := apply.Early(s, &s.Status.Status, &next.Status.Status, now); wait > 0 {
+		return wait
+	}
+	if at.changed && next.Status.Conditions.Get(v1.ConditionReady).IsUnknown() {
+		return unsettled
+	}
+	return 0
+}
+
 // children brings the Service's children up to its spec. The error is one to try again
 // after; where the API server refused a child, what it said is in the result too.
 func (r *reconciler) children(ctx context.Context, s *v1.Service) (seen, error) {
 	at := seen{}
 	var err error
-	at.configuration, err = child(ctx, r, s, &v1.Configuration{}, makeConfiguration(s))
+	at.configuration, err = child(ctx, r, s, &at, &v1.Configuration{}, makeConfiguration(s))
 	if err != nil {
 		if apply.Refused(err) {
 			at.configurationRefused = err.Error()
@@ -102,7 +117,7 @@ func (r *reconciler) children(ctx context.Context, s *v1.Service) (seen, error) 
 		}
 		return at, nil
 	}
-	at.route, err = child(ctx, r, s, &v1.Route{}, want)
+	at.route, err = child(ctx, r, s, &at, &v1.Route{}, want)
 	if apply.Refused(err) {
 		at.routeRefused = err.Error()
 	}
@@ -112,7 +127,7 @@ func (r *reconciler) children(ctx context.Context, s *v1.Service) (seen, error) 
 // child applies the wanted child unless one of its name belongs to another, and returns
 // the child as read before; nil where it was not there, where the cache has not seen it
 // yet, or where it has just been changed, so that what its status says is of an earlier spec.
-func child[T client.Object](ctx context.Context, r *reconciler, s *v1.Service, seen, want T) (T, error) {
+func child[T client.Object](ctx context.Context, r *reconciler, s *v1.Service, at *seen, seen, want T) (T, error) {
 	var none T
 	place, err := apply.Read(ctx, r, r.live, client.ObjectKeyFromObject(want), seen)
 	switch {
@@ -120,11 +135,13 @@ func child[T client.Object](ctx context.Context, r *reconciler, s *v1.Service, s
 		return none, err
 	case place == apply.Nowhere:
 		_, err := apply.Object(ctx, r.Client, manager, want, nil)
+		at.changed = at.changed || err == nil
 		return none, err
 	case !metav1.IsControlledBy(seen, s):
 		return seen, nil
 	}
 	changed, err := apply.Object(ctx, r.Client, manager, want, seen)
+	at.changed = at.changed || changed
 	if changed || err != nil || place == apply.Live {
 		return none, err
 	}

@@ -29,16 +29,16 @@ func TestAChildThatTheCacheHasNotSeen(t *testing.T) {
 	live := store(made)
 
 	behind := &reconciler{Client: writesTo{Client: store(), live: live}, live: live}
-	got, err := child(t.Context(), behind, s, &v1.Configuration{}, makeConfiguration(s))
+	got, err := child(t.Context(), behind, s, &seen{}, &v1.Configuration{}, makeConfiguration(s))
 	if err != nil || got != nil {
 		t.Errorf("with a cache that is behind: %v (%v), want none", got, err)
 	}
 
 	current := &reconciler{Client: live, live: live}
-	if _, err := child(t.Context(), current, s, &v1.Configuration{}, makeConfiguration(s)); err != nil { // stamps it
+	if _, err := child(t.Context(), current, s, &seen{}, &v1.Configuration{}, makeConfiguration(s)); err != nil { // stamps it
 		t.Fatal(err)
 	}
-	got, err = child(t.Context(), current, s, &v1.Configuration{}, makeConfiguration(s))
+	got, err = child(t.Context(), current, s, &seen{}, &v1.Configuration{}, makeConfiguration(s))
 	if err != nil || got == nil || !got.Status.Conditions.Get(v1.ConditionReady).IsTrue() {
 		t.Errorf("with a cache that has it: %v (%v), want the child", got, err)
 	}
