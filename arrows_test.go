@@ -19,6 +19,7 @@ const module = "ebb.dev/ebb"
 var arrows = map[string][]string{
 	"apis":                {"apis"},
 	"config":              {},
+	"config/install":      {"apis", "config"},
 	"controllers":         {"apis", "controllers", "eventing/engine", "eventing/filter", "eventing/plan"},
 	"proxy/ir":            {},
 	"proxy/link":          {},

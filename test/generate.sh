@@ -18,9 +18,10 @@ go build -modfile=tools/go.mod -o "$controller_gen" sigs.k8s.io/controller-tools
 	"$controller_gen" crd paths=./apis/... output:crd:dir=config/crd
 	cd tools && go run ./protogen .. proxy/link/link.proto
 )
+go run ./config/install/generate "$work/config"
 if [ "$check" = --check ]; then
 	stale=0
-	for folder in apis config/crd proxy/link; do
+	for folder in apis config proxy/link; do
 		diff -r "$folder" "$work/$folder" >/dev/null || { echo "stale: $folder (run make generate)"; diff -rq "$folder" "$work/$folder" || true; stale=1; }
 	done
 	exit $stale

@@ -1,0 +1,135 @@
+package install
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"ebb.dev/ebb/apis/admission"
+	"ebb.dev/ebb/apis/networking/v1alpha1"
+	"ebb.dev/ebb/apis/serving"
+)
+
+// rights are the accounts of the parts and what they may do. Activators and gateways may do nothing: they learn all from the
+// controller. Users' roles are aggregated to view, edit and admin.
+func rights() []client.Object {
+	objects := []client.Object{account(ControllerName, "controller"), account(ActivatorName, "activator"), account(GatewayName, "gateway")}
+	objects = append(objects, ControllerRights()...)
+	return append(objects, userRights()...)
+}
+
+// account mounts no token of itself; pods that need one say so.
+func account(name, component string) *corev1.ServiceAccount {
+	return &corev1.ServiceAccount{
+		TypeMeta: typeMeta(corev1.SchemeGroupVersion, "ServiceAccount"), ObjectMeta: named(name, component),
+		AutomountServiceAccountToken: new(false),
+	}
+}
+
+var (
+	read    = []string{"get", "list", "watch"}
+	listing = []string{"list", "watch"}
+)
+
+func rule(group string, resources, verbs []string, names ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs, ResourceNames: names}
+}
+
+func one(resource string) []string { return []string{resource} }
+
+// controllerRules are what the controller may do in every namespace. A test lists what it did with them, and fails
+// for one that is missing and for one that is of no use.
+func controllerRules() []rbacv1.PolicyRule {
+	const autoscaling = "autoscaling"
+	return []rbacv1.PolicyRule{
+		// What users write, and what it makes of it.
+		rule(serving.GroupName, one("services"), listing),
+		rule(serving.GroupName, one("configurations"), []string{"get", "list", "watch", "patch"}),
+		rule(serving.GroupName, one("routes"), []string{"get", "list", "watch", "patch"}),
+		rule(serving.GroupName, one("revisions"), []string{"get", "list", "watch", "create", "patch", "delete"}),
+		rule(serving.GroupName, one("domainmappings"), listing),
+		rule(serving.GroupName, []string{"services/status", "configurations/status", "routes/status", "revisions/status", "domainmappings/status"}, []string{"patch"}),
+		// An object whose owner is another one blocks its deletion, which some clusters allow only with this right.
+		rule(serving.GroupName, []string{"services/finalizers", "configurations/finalizers", "routes/finalizers", "revisions/finalizers", "domainmappings/finalizers"}, []string{"update"}),
+		rule(v1alpha1.GroupVersion.Group, one("clusterdomainclaims"), []string{"get", "list", "watch", "create", "delete"}),
+		// Pods of Revisions: their Deployments, how many, which are to go first. Pods are only ever created as a dry run.
+		rule("apps", one("deployments"), []string{"get", "list", "watch", "create", "patch"}),
+		rule("apps", one("deployments/scale"), []string{"patch"}),
+		rule("", one("pods"), []string{"list", "watch", "create", "patch"}),
+		rule(autoscaling, one("horizontalpodautoscalers"), []string{"get", "list", "watch", "patch", "delete"}),
+		// The names of Routes inside the cluster.
+		rule("", one("services"), []string{"get", "list", "watch", "patch", "delete"}),
+		// Certificates of hosts, and the Secrets with which images are pulled.
+		rule("", one("secrets"), read),
+		rule("", one("serviceaccounts"), []string{"get"}),
+		rule("cert-manager.io", one("certificates"), []string{"get", "list", "watch", "patch", "delete"}),
+		rule("", one("namespaces"), listing),
+		rule("events.k8s.io", one("events"), []string{"create", "patch"}),
+		// The authority of admission's certificate, in these two only.
+		rule("admissionregistration.k8s.io", one("mutatingwebhookconfigurations"), []string{"get", "patch"}, admission.MutatingName),
+		rule("admissionregistration.k8s.io", one("validatingwebhookconfigurations"), []string{"get", "patch"}, admission.ValidatingName),
+	}
+}
+
+// ownRules are what the controller may do in its own namespace.
+func ownRules() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		// Settings, and the list of activators.
+		rule("", one("configmaps"), read),
+		rule("", one("configmaps"), []string{"create"}),
+		rule("", one("configmaps"), []string{"update"}, ActivatorsConfigMap),
+		rule("coordination.k8s.io", one("leases"), []string{"create"}),
+		rule("coordination.k8s.io", one("leases"), []string{"get", "update"}, LeaseName),
+	}
+}
+
+const (
+	// ActivatorsConfigMap keeps who the activators are, for the next leader.
+	ActivatorsConfigMap = "ebb-activators"
+	// LeaseName is of the Lease that the controller which leads holds.
+	LeaseName = ControllerName
+)
+
+// ControllerRights are the controller's roles and their bindings.
+func ControllerRights() []client.Object {
+	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: ControllerName, Namespace: Namespace}}
+	cluster := metav1.ObjectMeta{Name: ControllerName, Labels: map[string]string{ComponentLabel: "controller"}}
+	return []client.Object{
+		&rbacv1.ClusterRole{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRole"), ObjectMeta: cluster, Rules: controllerRules()},
+		&rbacv1.ClusterRoleBinding{
+			TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRoleBinding"), ObjectMeta: *cluster.DeepCopy(), Subjects: subjects,
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ControllerName},
+		},
+		&rbacv1.Role{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "Role"), ObjectMeta: named(ControllerName, "controller"), Rules: ownRules()},
+		&rbacv1.RoleBinding{
+			TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "RoleBinding"), ObjectMeta: named(ControllerName, "controller"), Subjects: subjects,
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: ControllerName},
+		},
+	}
+}
+
+// userRights are what the usual roles mean for Ebb's kinds, and a role for those who run Ebb.
+func userRights() []client.Object {
+	role := func(name string, to []string, rules ...rbacv1.PolicyRule) client.Object {
+		labels := map[string]string{}
+		for _, of := range to {
+			labels["rbac.authorization.k8s.io/aggregate-to-"+of] = "true"
+		}
+		return &rbacv1.ClusterRole{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRole"), ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Rules: rules}
+	}
+	all := []string{"services", "configurations", "routes", "revisions", "domainmappings"}
+	return []client.Object{
+		role("ebb-view", []string{"view"}, rule(serving.GroupName, all, read)),
+		role("ebb-edit", []string{"edit"}, rule(serving.GroupName, all, []string{"create", "update", "patch", "delete", "deletecollection"})),
+		// What `ebb status` and `ebb explain` ask of the controller. Bound to nobody.
+		&rbacv1.Role{
+			TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "Role"), ObjectMeta: named("ebb-observer", "controller"),
+			Rules: []rbacv1.PolicyRule{
+				rule("", one("pods"), []string{"get", "list"}),
+				rule("", one("pods/proxy"), []string{"get"}),
+				rule("coordination.k8s.io", one("leases"), []string{"get"}, LeaseName),
+			},
+		},
+	}
+}

@@ -1,0 +1,237 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"ebb.dev/ebb/apis/settings"
+)
+
+// Values say how Ebb is installed: values.yaml of the chart, and what the flags of `ebb install` set.
+type Values struct {
+	Image         Image         `json:"image"`
+	Controller    Part          `json:"controller"`
+	Activator     Activator     `json:"activator"`
+	Gateway       Gateway       `json:"gateway"`
+	NetworkPolicy NetworkPolicy `json:"networkPolicy"`
+	// Settings of the ConfigMaps, by the ConfigMap's name.
+	Settings map[string]map[string]string `json:"settings"`
+}
+
+// Image says where the images are: REPOSITORY/ebb and REPOSITORY/ebb-gateway.
+type Image struct {
+	// Repository is HOST[:PORT]/PATH. Empty leaves bare names, which kustomize replaces.
+	Repository string `json:"repository"`
+	Tag        string `json:"tag"`
+	// Digests, sha256:…, win over Tag.
+	Digests     Digests                       `json:"digests"`
+	PullPolicy  corev1.PullPolicy             `json:"pullPolicy"`
+	PullSecrets []corev1.LocalObjectReference `json:"pullSecrets"`
+}
+
+// Digests of the two images.
+type Digests struct {
+	Ebb     string `json:"ebb"`
+	Gateway string `json:"gateway"`
+}
+
+// Part is what can be said of each Deployment.
+type Part struct {
+	Replicas     int32                       `json:"replicas"`
+	Resources    corev1.ResourceRequirements `json:"resources"`
+	NodeSelector map[string]string           `json:"nodeSelector"`
+	Tolerations  []corev1.Toleration         `json:"tolerations"`
+	// Annotations of its pods.
+	Annotations map[string]string `json:"annotations"`
+	// Args are added to the command line.
+	Args []string `json:"args"`
+}
+
+// Activator is a Part that finishes its requests before it ends.
+type Activator struct {
+	Part
+	// DrainSeconds is how long requests in progress may take once it is told to end.
+	DrainSeconds int64 `json:"drainSeconds"`
+}
+
+// Gateway is where requests come in.
+type Gateway struct {
+	Part
+	// DrainSeconds is how long requests in progress may take once it is told to end.
+	DrainSeconds int64          `json:"drainSeconds"`
+	Service      GatewayService `json:"service"`
+	HostPort     HostPort       `json:"hostPort"`
+}
+
+// GatewayService is the Service by which callers from outside reach the gateways.
+type GatewayService struct {
+	Type                  corev1.ServiceType                  `json:"type"`
+	Annotations           map[string]string                   `json:"annotations"`
+	LoadBalancerClass     string                              `json:"loadBalancerClass"`
+	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy"`
+	// NodePorts are for the types that have them; 0 lets Kubernetes choose.
+	NodePorts Ports `json:"nodePorts"`
+}
+
+// HostPort puts the gateways on ports of their nodes.
+type HostPort struct {
+	Enabled bool `json:"enabled"`
+	Ports
+}
+
+// Ports of a gateway.
+type Ports struct {
+	HTTP  int32 `json:"http"`
+	HTTPS int32 `json:"https"`
+}
+
+// NetworkPolicy says whether and for whom the parts are closed off.
+type NetworkPolicy struct {
+	Enabled bool `json:"enabled"`
+	// MetricsFrom are the labels of namespaces whose pods may read metrics.
+	MetricsFrom map[string]string `json:"metricsFrom"`
+}
+
+// Default is two replicas of each part behind a LoadBalancer. Requests and limits are from docs/sizing.md.
+func Default() Values {
+	return Values{
+		Image: Image{Tag: "dev", PullPolicy: corev1.PullIfNotPresent},
+		Controller: Part{
+			Replicas:  2,
+			Resources: resources("100m", "128Mi", "1Gi"),
+		},
+		Activator: Activator{
+			Part:         Part{Replicas: 2, Resources: resources("100m", "64Mi", "768Mi")},
+			DrainSeconds: 300,
+		},
+		Gateway: Gateway{
+			Part:         Part{Replicas: 2, Resources: resources("200m", "128Mi", "1Gi")},
+			DrainSeconds: 300,
+			Service:      GatewayService{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyCluster},
+			HostPort:     HostPort{Ports: Ports{HTTP: 80, HTTPS: 443}},
+		},
+		NetworkPolicy: NetworkPolicy{Enabled: true, MetricsFrom: map[string]string{"ebb.dev/metrics": "true"}},
+	}
+}
+
+// resources have no limit of processor time: a limit would hold up requests while the machine idles.
+func resources(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)},
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memoryLimit)},
+	}
+}
+
+// Single makes one replica of each part.
+func (v *Values) Single() { v.SetReplicas(1) }
+
+// SetReplicas of every part.
+func (v *Values) SetReplicas(n int32) {
+	v.Controller.Replicas, v.Activator.Replicas, v.Gateway.Replicas = n, n, n
+}
+
+// ref of an image: by digest where there is one, else by tag.
+func (i Image) ref(name, digest string) string {
+	ref := name
+	if i.Repository != "" {
+		ref = i.Repository + "/" + name
+	}
+	if digest != "" {
+		return ref + "@" + digest
+	}
+	return ref + ":" + i.Tag
+}
+
+var (
+	repositoryForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+	tagForm        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	digestForm     = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+// mostReplicas bounds the replicas of a part: the control plane remembers up to so many gateways.
+const mostReplicas = 1000
+
+// Check returns everything that is wrong, each with its field and what is right.
+func (v *Values) Check() error {
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if r := v.Image.Repository; r != "" && !repositoryForm.MatchString(r) {
+		bad("image.repository", "%q is not HOST[:PORT]/PATH, such as registry.example.com/ebb", r)
+	}
+	if !tagForm.MatchString(v.Image.Tag) {
+		bad("image.tag", "%q is not a tag", v.Image.Tag)
+	}
+	for field, digest := range map[string]string{"image.digests.ebb": v.Image.Digests.Ebb, "image.digests.gateway": v.Image.Digests.Gateway} {
+		if digest != "" && !digestForm.MatchString(digest) {
+			bad(field, "%q is not sha256: and 64 hexadecimal digits", digest)
+		}
+	}
+	switch v.Image.PullPolicy {
+	case corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
+	default:
+		bad("image.pullPolicy", "%q is none of Always, IfNotPresent, Never", v.Image.PullPolicy)
+	}
+	for name, part := range map[string]*Part{"controller": &v.Controller, "activator": &v.Activator.Part, "gateway": &v.Gateway.Part} {
+		if part.Replicas < 1 || part.Replicas > mostReplicas {
+			bad(name+".replicas", "%d is not between 1 and %d", part.Replicas, mostReplicas)
+		}
+		for kind, list := range map[string]corev1.ResourceList{"requests": part.Resources.Requests, "limits": part.Resources.Limits} {
+			for r, q := range list {
+				if q.Sign() < 0 {
+					bad(name+".resources."+kind+"."+string(r), "%s is negative", q.String())
+				}
+			}
+		}
+	}
+	for field, seconds := range map[string]int64{"activator.drainSeconds": v.Activator.DrainSeconds, "gateway.drainSeconds": v.Gateway.DrainSeconds} {
+		if seconds < 1 || seconds > 24*3600 {
+			bad(field, "%d is not between 1 and 86400", seconds)
+		}
+	}
+	switch v.Gateway.Service.Type {
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort, corev1.ServiceTypeClusterIP:
+	default:
+		bad("gateway.service.type", "%q is none of LoadBalancer, NodePort, ClusterIP", v.Gateway.Service.Type)
+	}
+	switch v.Gateway.Service.ExternalTrafficPolicy {
+	case corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal:
+	default:
+		bad("gateway.service.externalTrafficPolicy", "%q is none of Cluster, Local", v.Gateway.Service.ExternalTrafficPolicy)
+	}
+	for field, port := range map[string]int32{"gateway.service.nodePorts.http": v.Gateway.Service.NodePorts.HTTP, "gateway.service.nodePorts.https": v.Gateway.Service.NodePorts.HTTPS} {
+		if port < 0 || port > 65535 {
+			bad(field, "%d is not a port", port)
+		}
+	}
+	for field, port := range map[string]int32{"gateway.hostPort.http": v.Gateway.HostPort.HTTP, "gateway.hostPort.https": v.Gateway.HostPort.HTTPS} {
+		if port < 1 || port > 65535 {
+			bad(field, "%d is not a port", port)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Settings)) {
+		if !slices.Contains(settings.Names(), name) {
+			bad("settings."+name, "there is no such ConfigMap; there are %s", strings.Join(settings.Names(), ", "))
+			continue
+		}
+		if _, err := settings.Default().With(name, v.Settings[name]); err != nil {
+			bad("settings."+name, "%v", err)
+		}
+	}
+	for k, value := range v.NetworkPolicy.MetricsFrom {
+		if wrong := append(validation.IsQualifiedName(k), validation.IsValidLabelValue(value)...); len(wrong) > 0 {
+			bad("networkPolicy.metricsFrom", "%s=%s: %s", k, value, wrong[0])
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
