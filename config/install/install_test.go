@@ -152,8 +152,10 @@ func TestCheck(t *testing.T) {
 		"gateway.service.nodePorts.http:":        func(v *install.Values) { v.Gateway.Service.NodePorts.HTTP = 70000 },
 		"gateway.hostPort.https:":                func(v *install.Values) { v.Gateway.HostPort.HTTPS = 0 },
 		"settings.config-mesh:":                  func(v *install.Values) { v.Settings = map[string]map[string]string{"config-mesh": nil} },
-		"settings.config-gc:":                    func(v *install.Values) { v.Settings = map[string]map[string]string{"config-gc": {"min-non-active-revisions": "x"}} },
-		"networkPolicy.metricsFrom:":             func(v *install.Values) { v.NetworkPolicy.MetricsFrom = map[string]string{"a b": ""} },
+		"settings.config-gc:": func(v *install.Values) {
+			v.Settings = map[string]map[string]string{"config-gc": {"min-non-active-revisions": "x"}}
+		},
+		"networkPolicy.metricsFrom:": func(v *install.Values) { v.NetworkPolicy.MetricsFrom = map[string]string{"a b": ""} },
 	} {
 		v := install.Default()
 		change(&v)

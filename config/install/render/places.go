@@ -31,6 +31,13 @@ func block(expression string) form {
 	}
 }
 
+// whole is a map, empty or not.
+func whole(expression string) form {
+	return func(indent, key string) string {
+		return fmt.Sprintf("%[1]s%[3]s:\n%[1]s  {{- toYaml (%[2]s | default dict) | nindent %[4]d }}\n", indent, expression, key, len(indent)+2)
+	}
+}
+
 // items are more items of a list.
 func items(expression string) form {
 	return func(indent, _ string) string {
@@ -62,7 +69,7 @@ func placesOf(o client.Object) []place {
 			for j, peer := range rule.From {
 				if s := peer.NamespaceSelector; s != nil && len(s.MatchLabels) > 0 {
 					path := fmt.Sprintf("spec.ingress.%d.from.%d.namespaceSelector.matchLabels", i, j)
-					return []place{{path, block(".Values.networkPolicy.metricsFrom")}}
+					return []place{{path, whole(".Values.networkPolicy.metricsFrom")}}
 				}
 			}
 		}
