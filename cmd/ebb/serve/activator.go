@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +47,7 @@ func ActivatorCommand() *cobra.Command {
 	profiles.flags(f)
 	f.IntVar(&o.MaxHeld, "max-held", 0, "requests held for one revision; more are refused (default 10000)")
 	f.IntVar(&o.MaxHeldTotal, "max-held-total", 0, "requests held in all (default 25000)")
+	f.DurationVar(&o.ShutdownGrace, "drain-timeout", 30*time.Second, "how long requests in progress may take once it is told to end; with 5s in which gateways hear of it, less than the pod's terminationGracePeriodSeconds")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what is usually not worth a line")
 	return cmd
 }

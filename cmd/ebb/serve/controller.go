@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -26,6 +27,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
@@ -49,6 +51,8 @@ type controllerOptions struct {
 	metricsListen                string
 	profiles                     profiling
 	drainAddress, gatewayService string
+	drainService                 string
+	drainPort                    uint16
 	httpListen, internalListen   string
 	httpsListen                  string
 	idleAfter                    time.Duration
@@ -79,6 +83,8 @@ func ControllerCommand(version string) *cobra.Command {
 	f.StringVar(&o.metricsListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz, /readyz and /status")
 	o.profiles.flags(f)
 	f.StringVar(&o.drainAddress, "drain-address", "", "`HOST:PORT` where activators answer the preStop hooks of pods")
+	f.StringVar(&o.drainService, "drain-service", "", "`NAME` of the Service at whose address activators do so, instead of --drain-address")
+	f.Uint16Var(&o.drainPort, "drain-port", 8013, "`PORT` of --drain-service")
 	f.StringVar(&o.gatewayService, "gateway-service", "ebb-gateway-internal.ebb-system.svc.cluster.local", "DNS `NAME` of the gateways' in-cluster listener")
 	f.StringVar(&o.httpListen, "http-listen", "0.0.0.0:8080", "`ADDRESS` that gateways listen on for callers outside the cluster")
 	f.StringVar(&o.httpsListen, "https-listen", "0.0.0.0:8443", "`ADDRESS` that gateways listen on with TLS for callers outside the cluster; empty for none")
@@ -98,6 +104,9 @@ func (o *controllerOptions) run(ctx context.Context) error {
 
 	if err := o.profiles.start(ctx, log); err != nil {
 		return err
+	}
+	if o.drainAddress != "" && o.drainService != "" {
+		return errors.New("--drain-address and --drain-service: one of them is needed")
 	}
 	listeners, err := o.listeners()
 	if err != nil {
@@ -134,6 +143,15 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	store := settings.NewStore()
 	if err := settingscontroller.Load(ctx, mgr.GetAPIReader(), settingscontroller.Options{Store: store, Namespace: o.namespace}); err != nil {
 		return err
+	}
+	if o.drainService != "" {
+		hooks := &hookService{namespace: o.namespace, name: o.drainService, port: strconv.Itoa(int(o.drainPort)), log: log}
+		if o.drainAddress, err = hooks.find(ctx, mgr.GetAPIReader()); err != nil {
+			return err
+		}
+		if err := mgr.Add(manager.RunnableFunc(hooks.watch(mgr.GetCache()))); err != nil {
+			return err
+		}
 	}
 	if err := o.assemble(log, mgr, health, store, listeners); err != nil {
 		return err
