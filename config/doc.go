@@ -1,4 +1,4 @@
-// Package config holds what is installed on a cluster, as YAML, inside the binary:
-// for now the custom resource definitions, which controller-gen makes from apis/ into
-// config/crd. Nothing comes in; whoever installs Ebb reads CRDs.
+// Package config holds what is installed on a cluster. In the binary are the custom resource definitions, which controller-gen
+// makes from apis/ into config/crd; package install makes all other objects, from which the kustomize base
+// (base/, with overlays/ on it) and the Helm chart (chart/) are generated. Nothing comes in; whoever installs Ebb reads CRDs.
 package config

@@ -15,6 +15,7 @@ import (
 
 	"ebb.dev/ebb/cmd/ebb/demo"
 	"ebb.dev/ebb/cmd/ebb/gateway"
+	"ebb.dev/ebb/cmd/ebb/install"
 	"ebb.dev/ebb/cmd/ebb/serve"
 	"ebb.dev/ebb/cmd/ebb/up"
 	"ebb.dev/ebb/cmd/ebb/user"
@@ -41,10 +42,11 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	const use, local, parts = "use", "local", "parts"
+	const use, local, cluster, parts = "use", "local", "cluster", "parts"
 	cmd.AddGroup(
 		&cobra.Group{ID: use, Title: "Services:"},
 		&cobra.Group{ID: local, Title: "A platform on this machine:"},
+		&cobra.Group{ID: cluster, Title: "A platform on a cluster:"},
 		&cobra.Group{ID: parts, Title: "Parts of a platform, started by it:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
@@ -56,6 +58,7 @@ func root() *cobra.Command {
 	add(use, user.Commands()...)
 	add(use, user.VersionCommand(version))
 	add(local, up.Command(), demo.Command(), up.EnvoyCommand())
+	add(cluster, install.Command(user.BuildVersion(version).Ebb), install.UninstallCommand())
 	add(parts, untilSignal(serve.ControllerCommand(user.BuildVersion(version).Ebb)), untilSignal(serve.ActivatorCommand()), untilSignal(gateway.Command()))
 	sayUsage(cmd)
 	return cmd

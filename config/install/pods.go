@@ -154,17 +154,14 @@ var (
 )
 
 func controller(v Values) []client.Object {
-	own, at := credentials("ebb-controller-tls", tlsFolder)
-	hook, hookAt := credentials("ebb-webhook-tls", "/etc/ebb/webhook")
 	return []client.Object{deployment(v, pod{
 		name: ControllerName, component: "controller", image: v.Image.ref("ebb", v.Image.Digests.Ebb), part: &v.Controller,
-		args: append([]string{
-			"controller", "--namespace=" + Namespace,
+		args: []string{
+			"controller", "--namespace=" + Namespace, "--issue-certificates",
 			"--drain-service=" + ActivatorName, "--drain-port=" + strconv.Itoa(hookPort),
-			"--webhook-cert=/etc/ebb/webhook/tls.crt", "--webhook-key=/etc/ebb/webhook/tls.key",
-		}, tlsArgs()...),
+		},
 		ports: []corev1.ContainerPort{port("control", controlPort), port("admission", webhookPort)},
-		grace: 30, token: true, volumes: []corev1.Volume{own, hook}, mounts: []corev1.VolumeMount{at, hookAt},
+		grace: 30, token: true,
 		unavailable: none, surge: first,
 	})}
 }

@@ -1,6 +1,7 @@
 package install
 
 import (
+	admissionregistration "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,9 +67,10 @@ func controllerRules() []rbacv1.PolicyRule {
 		rule("cert-manager.io", one("certificates"), []string{"get", "list", "watch", "patch", "delete"}),
 		rule("", one("namespaces"), listing),
 		rule("events.k8s.io", one("events"), []string{"create", "patch"}),
-		// The authority of admission's certificate, in these two only.
-		rule("admissionregistration.k8s.io", one("mutatingwebhookconfigurations"), []string{"get", "patch"}, admission.MutatingName),
-		rule("admissionregistration.k8s.io", one("validatingwebhookconfigurations"), []string{"get", "patch"}, admission.ValidatingName),
+		// The authority of admission's certificate, which it writes into these two only.
+		rule(admissionregistration.GroupName, []string{"mutatingwebhookconfigurations", "validatingwebhookconfigurations"}, listing),
+		rule(admissionregistration.GroupName, one("mutatingwebhookconfigurations"), []string{"get", "update"}, admission.MutatingName),
+		rule(admissionregistration.GroupName, one("validatingwebhookconfigurations"), []string{"get", "update"}, admission.ValidatingName),
 	}
 }
 
@@ -79,6 +81,9 @@ func ownRules() []rbacv1.PolicyRule {
 		rule("", one("configmaps"), read),
 		rule("", one("configmaps"), []string{"create"}),
 		rule("", one("configmaps"), []string{"update"}, ActivatorsConfigMap),
+		// The certificates of all parts, and the authority that signs them.
+		rule("", one("secrets"), []string{"create"}),
+		rule("", one("secrets"), []string{"update"}, SecretNames()...),
 		rule("coordination.k8s.io", one("leases"), []string{"create"}),
 		rule("coordination.k8s.io", one("leases"), []string{"get", "update"}, LeaseName),
 	}
@@ -90,6 +95,11 @@ const (
 	// LeaseName is of the Lease that the controller which leads holds.
 	LeaseName = ControllerName
 )
+
+// SecretNames are of the Secrets that the controller makes: the authority, and a certificate for each part and for admission.
+func SecretNames() []string {
+	return []string{"ebb-ca", "ebb-controller-tls", "ebb-activator-tls", "ebb-gateway-tls", "ebb-webhook-tls"}
+}
 
 // ControllerRights are the controller's roles and their bindings.
 func ControllerRights() []client.Object {

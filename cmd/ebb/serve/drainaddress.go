@@ -36,7 +36,7 @@ func (h *hookService) find(ctx context.Context, live client.Reader) (string, err
 		var s corev1.Service
 		if last = live.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: h.name}, &s); last != nil {
 			h.log.Info("waiting for the Service at which activators answer pods' hooks", "service", h.namespace+"/"+h.name, "error", last)
-			return false, nil
+			return false, nil //nolint:nilerr // it is asked again
 		}
 		if last = h.take(&s); last != nil {
 			return false, last
