@@ -114,7 +114,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer unlock()
 	if cfg.PortLow == 0 {
-		cfg.PortLow, cfg.PortHigh = 20000, 29999
+		cfg.PortLow, cfg.PortHigh = 10000, 19999
 	}
 	c := rest.CopyConfig(cfg.Client)
 	c.QPS = -1 // one node on a laptop: nobody else to be polite to

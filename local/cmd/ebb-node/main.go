@@ -69,8 +69,8 @@ func runNode(ctx context.Context, args []string, logger *slog.Logger) error {
 	f.StringVar(&cfg.Shim, "shim", filepath.Join(filepath.Dir(self), "ebb-shim"), "`file` of ebb-shim")
 	f.StringVar(&cfg.ClusterLocal.Gateway, "gateway-service", "", "DNS `name` in the ExternalName Services of the gateway; empty: pods get no cluster-local names")
 	clusterLocal := f.String("cluster-local", "", "`IP:port` of the gateway's in-cluster listener")
-	f.IntVar(&cfg.PortLow, "port-low", 20000, "first `port` given to pods")
-	f.IntVar(&cfg.PortHigh, "port-high", 29999, "last `port` given to pods")
+	f.IntVar(&cfg.PortLow, "port-low", 10000, "first `port` given to pods")
+	f.IntVar(&cfg.PortHigh, "port-high", 19999, "last `port` given to pods")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
