@@ -13,10 +13,15 @@ import (
 	"testing"
 )
 
-// TestDocumentNamesTests reads the tables of docs/serving-api.md: each test, file or
+// TestDocumentNamesTests reads the tables of docs/serving-api.md and docs/eventing-api.md: each test, file or
 // golden case named in the last column is there, in the folder named before it.
 func TestDocumentNamesTests(t *testing.T) {
-	text, err := os.ReadFile("docs/serving-api.md")
+	t.Run("serving", func(t *testing.T) { namesTests(t, "docs/serving-api.md", 100) })
+	t.Run("eventing", func(t *testing.T) { namesTests(t, "docs/eventing-api.md", 10) })
+}
+
+func namesTests(t *testing.T, document string, least int) {
+	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +66,7 @@ func TestDocumentNamesTests(t *testing.T) {
 			}
 		}
 	}
-	if named < 100 {
+	if named < least {
 		t.Errorf("only %d tests are named", named)
 	}
 }
@@ -114,34 +119,44 @@ func (f files) have(name string) bool {
 }
 
 // TestDocumentIsComplete: each reason, each condition, each annotation or label and each
-// key of the ConfigMaps that the code knows has a place in docs/serving-api.md.
+// key of the ConfigMaps that the code knows has a place in docs/serving-api.md, or, of eventing, in docs/eventing-api.md.
 func TestDocumentIsComplete(t *testing.T) {
-	text, err := os.ReadFile("docs/serving-api.md")
-	if err != nil {
-		t.Fatal(err)
+	document, name := "", ""
+	read := func(path string) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		document, name = string(text), path
 	}
-	document := string(text)
 	missing := func(what, value string) {
 		if !strings.Contains(document, value) {
-			t.Errorf("%s %s is not in docs/serving-api.md", what, value)
+			t.Errorf("%s %s is not in %s", what, value, name)
 		}
 	}
 	count := 0
-	for _, folder := range []string{"apis/serving", "apis/serving/v1", "apis/serving/v1beta1"} {
+	for _, folder := range []string{
+		"apis/serving", "apis/serving/v1", "apis/serving/v1beta1",
+		"apis/eventing", "apis/eventing/duck", "apis/eventing/v1", "apis/eventing/v1beta2", "apis/messaging/v1", "apis/flows/v1", "apis/sources/v1",
+	} {
+		read("docs/serving-api.md")
+		if !strings.HasPrefix(folder, "apis/serving") {
+			read("docs/eventing-api.md")
+		}
 		eachConstant(t, folder, func(name string, value string) {
 			switch {
 			case strings.HasPrefix(name, "Reason"):
 				missing("reason", value)
 			case strings.HasSuffix(name, "Annotation"):
 				// What a prefix is given for once is written without it.
-				missing("annotation", strings.NewReplacer("AutoscalingGroup/", "", "EbbGroupName", "ebb.dev", "GroupName/", "").Replace(value))
+				missing("annotation", strings.NewReplacer("AutoscalingGroup/", "", "servingEbbGroupName", "ebb.dev", "EbbGroupName", "ebb.dev", "GroupName/", "").Replace(value))
 			default:
 				return
 			}
 			count++
 		})
 	}
-	key := regexp.MustCompile(`(?:p\.(?:float|duration|integer|scale|boolean|text|oneOf|quantity|template)|retain|containerNameTemplate)\((?:p, )?"([a-z-]+)"`)
+	key := regexp.MustCompile(`(?:p\.(?:float|duration|integer|scale|boolean|text|oneOf|quantity|bytes|template)|retain|containerNameTemplate)\((?:p, )?"([a-z-]+)"`)
 	sources, err := filepath.Glob("apis/settings/*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +165,10 @@ func TestDocumentIsComplete(t *testing.T) {
 		code, err := os.ReadFile(source)
 		if err != nil {
 			t.Fatal(err)
+		}
+		read("docs/serving-api.md")
+		if strings.HasSuffix(source, "eventing.go") {
+			read("docs/eventing-api.md")
 		}
 		for _, match := range key.FindAllStringSubmatch(string(code), -1) {
 			missing("key", "`"+match[1]+"`")

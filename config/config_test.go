@@ -50,20 +50,25 @@ func TestCRDs(t *testing.T) {
 		if v.Subresources == nil || v.Subresources.Status == nil {
 			t.Errorf("%s: no status subresource", crd.Name)
 		}
-		// The schema is structural: the API server prunes and applies by it.
-		internal := &apiextensions.JSONSchemaProps{}
-		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(v.Schema.OpenAPIV3Schema, internal, nil); err != nil {
-			t.Fatal(err)
-		}
-		structural, err := schema.NewStructural(internal)
-		if err != nil {
-			t.Fatalf("%s: %v", crd.Name, err)
-		}
-		if errs := schema.ValidateStructural(field.NewPath("schema"), structural); len(errs) > 0 {
-			t.Errorf("%s: %v", crd.Name, errs.ToAggregate())
-		}
+		structuralSchema(t, crd.Name, &v)
 	}
 	for name := range want {
 		t.Errorf("%s is missing", name)
+	}
+}
+
+// structuralSchema checks that the schema is structural: the API server prunes and applies by it.
+func structuralSchema(t *testing.T, name string, v *apiextensionsv1.CustomResourceDefinitionVersion) {
+	t.Helper()
+	internal := &apiextensions.JSONSchemaProps{}
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(v.Schema.OpenAPIV3Schema, internal, nil); err != nil {
+		t.Fatal(err)
+	}
+	structural, err := schema.NewStructural(internal)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if errs := schema.ValidateStructural(field.NewPath("schema"), structural); len(errs) > 0 {
+		t.Errorf("%s: %v", name, errs.ToAggregate())
 	}
 }

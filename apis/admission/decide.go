@@ -10,6 +10,7 @@ import (
 	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"ebb.dev/ebb/apis/networking/v1alpha1"
@@ -62,10 +63,11 @@ func read(req *admissionv1.AdmissionRequest) (*review, error) {
 }
 
 // stamped says whether admission writes creator and lastModifier: not on what a
-// controller makes from another object, which carries that object's, and not on a claim.
+// controller makes from another object, which carries that object's, not on a claim, and not
+// on the kinds of eventing.
 func stamped(o object) bool {
 	switch o.(type) {
-	case *v1.Revision, *v1alpha1.ClusterDomainClaim:
+	case *v1.Revision, *v1alpha1.ClusterDomainClaim, ofEventing:
 		return false
 	}
 	return len(o.GetOwnerReferences()) == 0
@@ -159,6 +161,11 @@ func validate(r *review, st *settings.Settings) field.ErrorList {
 		found := r.next.Validate(st)
 		if !r.create {
 			found = append(found, validateNameChange(r)...)
+			if guarded, ok := r.next.(interface {
+				ValidateChange(old runtime.Object) field.ErrorList
+			}); ok {
+				found = append(found, guarded.ValidateChange(r.old)...)
+			}
 		}
 		// What was admitted before stays; only what changed now counts.
 		if !r.changed {

@@ -50,6 +50,9 @@ func newObject(kind metav1.GroupVersionKind) (object, error) {
 	case v1alpha1.GroupVersion.WithKind(v1alpha1.KindClusterDomainClaim):
 		return &v1alpha1.ClusterDomainClaim{}, nil
 	}
+	if o := newEventing(kind); o != nil {
+		return o, nil
+	}
 	return nil, fmt.Errorf("%s/%s %s: %w", kind.Group, kind.Version, kind.Kind, errUnknownKind)
 }
 
@@ -68,6 +71,8 @@ func specOf(o object) any {
 		return &o.Spec
 	case *v1alpha1.ClusterDomainClaim:
 		return &o.Spec
+	case ofEventing:
+		return o.UntypedSpec()
 	}
 	return nil
 }

@@ -8,10 +8,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	eventingv1 "ebb.dev/ebb/apis/eventing/v1"
+	eventingv1beta2 "ebb.dev/ebb/apis/eventing/v1beta2"
+	flowsv1 "ebb.dev/ebb/apis/flows/v1"
+	messagingv1 "ebb.dev/ebb/apis/messaging/v1"
 	"ebb.dev/ebb/apis/networking/v1alpha1"
 	"ebb.dev/ebb/apis/serving"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/serving/v1beta1"
+	sourcesv1 "ebb.dev/ebb/apis/sources/v1"
 )
 
 // Names of the two webhook configurations.
@@ -37,6 +42,8 @@ type Target struct {
 	// Controller is the user name of Ebb's controller, whose own writes are not asked
 	// about: what it makes is made of what was admitted. Empty for nobody.
 	Controller string
+	// Eventing is the user name of `ebb eventing`, likewise.
+	Eventing string
 }
 
 // Configurations returns what tells the API server to ask admission, complete with
@@ -59,6 +66,11 @@ func Configurations(target Target) (*admissionregistration.MutatingWebhookConfig
 		rule(v1.GroupVersion, &namespaced, "configurations", "revisions", "routes", "services"),
 		rule(v1beta1.GroupVersion, &namespaced, "domainmappings"),
 		rule(v1alpha1.GroupVersion, &cluster, "clusterdomainclaims"),
+		rule(eventingv1.GroupVersion, &namespaced, "brokers", "triggers"),
+		rule(eventingv1beta2.GroupVersion, &namespaced, "eventtypes"),
+		rule(messagingv1.GroupVersion, &namespaced, "channels", "subscriptions"),
+		rule(flowsv1.GroupVersion, &namespaced, "sequences", "parallels"),
+		rule(sourcesv1.GroupVersion, &namespaced, "pingsources", "apiserversources", "containersources", "sinkbindings"),
 	}
 	versions := []string{"v1"}
 	labels := map[string]string{"app.kubernetes.io/part-of": "ebb"}
@@ -116,14 +128,17 @@ func (t Target) settings() admissionregistration.ValidatingWebhook {
 	}
 }
 
-// others matches the requests of everybody but the controller.
+// others matches the requests of everybody but Ebb's own programs.
 func (t Target) others() []admissionregistration.MatchCondition {
-	if t.Controller == "" {
-		return nil
+	var conditions []admissionregistration.MatchCondition
+	for _, own := range []struct{ name, user string }{{"not-of-the-controller", t.Controller}, {"not-of-eventing", t.Eventing}} {
+		if own.user != "" {
+			conditions = append(conditions, admissionregistration.MatchCondition{
+				Name: own.name, Expression: fmt.Sprintf("request.userInfo.username != %q", own.user),
+			})
+		}
 	}
-	return []admissionregistration.MatchCondition{{
-		Name: "not-of-the-controller", Expression: fmt.Sprintf("request.userInfo.username != %q", t.Controller),
-	}}
+	return conditions
 }
 
 func (t Target) namespace() string {

@@ -22,6 +22,7 @@ type Settings struct {
 	CertManager   CertManager
 	Gateway       Gateway
 	Observability Observability
+	Eventing      Eventing
 }
 
 // Names of the ConfigMaps.
@@ -36,6 +37,7 @@ const (
 	ConfigCertManager   = "config-certmanager"
 	ConfigGateway       = "config-ebb-gateway"
 	ConfigObservability = "config-observability"
+	ConfigEventing      = "config-ebb-eventing"
 )
 
 // ErrUnknownConfigMap is returned by Update for a name that holds no settings.
@@ -45,7 +47,7 @@ var ErrUnknownConfigMap = errors.New("no settings are read from this ConfigMap")
 func Names() []string {
 	return []string{
 		ConfigAutoscaler, ConfigCertManager, ConfigDefaults, ConfigDeployment, ConfigDomain,
-		ConfigGateway, ConfigFeatures, ConfigGC, ConfigNetwork, ConfigObservability,
+		ConfigEventing, ConfigGateway, ConfigFeatures, ConfigGC, ConfigNetwork, ConfigObservability,
 	}
 }
 
@@ -93,6 +95,8 @@ func (s *Settings) parse(configMap string, data map[string]string) error {
 		return finish(p, &s.Gateway, parseGateway(p))
 	case ConfigObservability:
 		return finish(p, &s.Observability, parseObservability(p))
+	case ConfigEventing:
+		return finish(p, &s.Eventing, parseEventing(p))
 	case ConfigFeatures:
 		return finish(p, &s.Features, parseFeatures(p))
 	}

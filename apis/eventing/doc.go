@@ -1,0 +1,2 @@
+// Package eventing holds the groups, annotations and values that the kinds of eventing share.
+package eventing

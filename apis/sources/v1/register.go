@@ -1,0 +1,32 @@
+package v1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"ebb.dev/ebb/apis/eventing"
+)
+
+// GroupVersion is sources.knative.dev/v1.
+var GroupVersion = schema.GroupVersion{Group: eventing.SourcesGroupName, Version: "v1"}
+
+// Kinds of the group.
+const (
+	KindPingSource      = "PingSource"
+	KindApiServerSource = "ApiServerSource"
+	KindContainerSource = "ContainerSource"
+	KindSinkBinding     = "SinkBinding"
+)
+
+// AddToScheme registers the kinds and their lists.
+func AddToScheme(scheme *runtime.Scheme) error {
+	scheme.AddKnownTypes(GroupVersion,
+		&PingSource{}, &PingSourceList{},
+		&ApiServerSource{}, &ApiServerSourceList{},
+		&ContainerSource{}, &ContainerSourceList{},
+		&SinkBinding{}, &SinkBindingList{},
+	)
+	metav1.AddToGroupVersion(scheme, GroupVersion)
+	return nil
+}
