@@ -222,7 +222,13 @@ func (n *Namespace) FetchPod(p *corev1.Pod, path string) Answer {
 
 // PodURL is that of a path of a pod, past the gateway.
 func (n *Namespace) PodURL(p *corev1.Pod, path string) string {
-	return "http://" + net.JoinHostPort(p.Status.PodIP, p.Annotations[serving.PortAnnotation]) + path
+	port := p.Annotations[serving.PortAnnotation] // of the embedded default
+	for _, c := range p.Spec.Containers {
+		if port == "" && len(c.Ports) > 0 {
+			port = fmt.Sprint(c.Ports[0].ContainerPort)
+		}
+	}
+	return "http://" + net.JoinHostPort(p.Status.PodIP, port) + path
 }
 
 // URL of a path of a Service, or of a tag of it as TAG-NAME, at its external host.

@@ -26,6 +26,7 @@ func Parts() []string { return slices.Clone(parts[:]) }
 // Kill sends a signal to a part and returns the process id it had.
 func (p *Platform) Kill(t testing.TB, part string, signal syscall.Signal) int {
 	t.Helper()
+	p.Embedded(t, "a part is killed as a process")
 	pid := p.Running().Parts[part]
 	if pid == 0 {
 		t.Fatalf("%s does not run; running are %v", part, p.Running().Parts)
@@ -85,7 +86,7 @@ func (p *Platform) Command(ctx context.Context, input string, args ...string) (s
 	program := p.Ebb
 	if args[0] == "kubectl" {
 		program = filepath.Join(filepath.Dir(p.Ebb), "ebb-kube")
-	} else {
+	} else if p.cluster == nil {
 		args = append(slices.Clone(args), "--data", p.Data)
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
@@ -104,12 +105,20 @@ func (p *Platform) healthy(ctx context.Context) error {
 
 // logOf is the last lines of a part's log that have a word in them or tell of trouble.
 func (p *Platform) logOf(part, word string, lines int) string {
+	if p.cluster != nil {
+		return p.cluster.log(part, word, lines)
+	}
 	text, err := os.ReadFile(p.dir.Log(part))
 	if err != nil {
 		return err.Error()
 	}
+	return told(string(text), word, lines)
+}
+
+// told is the last lines that have a word in them or tell of trouble.
+func told(text, word string, lines int) string {
 	var all []string
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if strings.Contains(line, word) || strings.Contains(line, "WARN") || strings.Contains(line, "ERROR") || strings.Contains(line, "panic") {
 			all = append(all, line)
 		}

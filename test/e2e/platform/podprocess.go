@@ -18,6 +18,7 @@ type PodProcesses struct{ Program, Shim int }
 // Processes of a pod, as the node has written them down.
 func (p *Platform) Processes(t testing.TB, pod *corev1.Pod) PodProcesses {
 	t.Helper()
+	p.Embedded(t, "a pod is a process here")
 	pattern := p.dir.Path("node", "pods", string(pod.UID), "containers", pod.Spec.Containers[0].Name, "*", "state.json")
 	found, _ := filepath.Glob(pattern)
 	last, path := -1, ""

@@ -43,6 +43,8 @@ type Platform struct {
 	Ebb    string // path of the ebb program; the others are beside it
 	Wires  *Wires // nil when it has none
 
+	cluster *existing // nil: the embedded default
+
 	dir    datadir.Dir
 	env    []string // of `ebb up`, beside this process's
 	images images
@@ -75,10 +77,7 @@ func Start(ctx context.Context, flags ...string) (*Platform, error) { return beg
 
 func begin(ctx context.Context, wired bool, flags []string) (*Platform, error) {
 	sweep()
-	ebb := filepath.Join(Root(), "bin", "ebb")
-	if path := os.Getenv("EBB"); path != "" {
-		ebb = path
-	}
+	ebb := program()
 	for _, name := range []string{"ebb", "ebb-kube", "ebb-node", "ebb-shim"} {
 		path := filepath.Join(filepath.Dir(ebb), name)
 		if _, err := os.Stat(path); err != nil {
@@ -111,6 +110,14 @@ func begin(ctx context.Context, wired bool, flags []string) (*Platform, error) {
 	return p, nil
 }
 
+// program is the path of ebb: $EBB, or what `make ebb` builds.
+func program() string {
+	if path := os.Getenv("EBB"); path != "" {
+		return path
+	}
+	return filepath.Join(Root(), "bin", "ebb")
+}
+
 func (p *Platform) start(ctx context.Context, flags []string) error {
 	up := make(chan error, 1)
 	if p.Wires != nil {
@@ -127,10 +134,15 @@ func (p *Platform) start(ctx context.Context, flags []string) error {
 	if err != nil {
 		return err
 	}
-	config.QPS = -1
 	if p.Wires != nil {
 		config.Host = "https://" + p.Wires.apiServer
 	}
+	return p.connect(config)
+}
+
+// connect makes the clients.
+func (p *Platform) connect(config *rest.Config) (err error) {
+	config.QPS = -1
 	config.WarningHandler = rest.NoWarnings{}
 	log.SetLogger(logr.Discard()) // of the clients
 	scheme := kruntime.NewScheme()
@@ -227,6 +239,10 @@ func (p *Platform) Down(signal syscall.Signal) (string, error) {
 
 // Close ends the platform and removes its folder.
 func (p *Platform) Close() {
+	if p.cluster != nil {
+		p.cluster.close()
+		return
+	}
 	if _, err := p.Down(syscall.SIGTERM); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -241,6 +257,9 @@ func (p *Platform) Close() {
 
 // Running says where the platform is now.
 func (p *Platform) Running() datadir.Running {
+	if p.cluster != nil {
+		return p.cluster.where(context.Background())
+	}
 	running, _ := p.dir.ReadRunning()
 	return running
 }
@@ -333,7 +352,13 @@ func (s *Shared) Platform(t testing.TB) *Platform {
 	if testing.Short() {
 		t.Skip("needs a whole platform; left out under -short")
 	}
-	s.once.Do(func() { s.p, s.err = begin(context.Background(), s.Wired, nil) })
+	s.once.Do(func() {
+		if os.Getenv(ClusterVariable) != "" && !s.Wired {
+			s.p, s.err = beginExisting(context.Background())
+		} else {
+			s.p, s.err = begin(context.Background(), s.Wired, nil)
+		}
+	})
 	switch {
 	case errors.Is(s.err, ErrNotBuilt), errors.Is(s.err, envoytest.ErrNotFound):
 		t.Skip(s.err)
