@@ -46,6 +46,18 @@ kube: ## Build the control plane and the node of the embedded default (bin/ebb-k
 envoy: ebb ## Fetch Envoy, unless $$ENVOY or the PATH has one
 	@$(BIN)/ebb envoy >/dev/null
 
+##@ On a cluster
+
+IMAGE_REPOSITORY ?=
+IMAGE_ARCH ?= amd64,arm64
+
+.PHONY: images
+images: ## Build the images ebb and ebb-gateway; IMAGE_REPOSITORY=HOST/PATH pushes them there, else out/images has them (GATEWAY_BASE=IMAGE, IMAGE_ARCH=amd64)
+	@mkdir -p $(CURDIR)/out/tools
+	@go build -o $(CURDIR)/out/tools/ebb-images ./cmd/ebb-images
+	@$(CURDIR)/out/tools/ebb-images --version=$(VERSION) --revision=$$(git rev-parse HEAD 2>/dev/null || true) --created=$$(git log -1 --format=%ct 2>/dev/null || echo 0) \
+		--arch=$(IMAGE_ARCH) $(if $(IMAGE_REPOSITORY),--repository=$(IMAGE_REPOSITORY)) $(if $(GATEWAY_BASE),--gateway-base=$(GATEWAY_BASE))
+
 ##@ Check
 
 .PHONY: check

@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 	"eventing/natsserver": {},
 	"eventing/sources":    {"apis", "eventing/event", "eventing/delivery"},
 	"cmd/ebb":             {""},
+	"cmd/ebb-images":      {"cmd/ebb/envoybin"},
 	"examples":            {},
 	"test":                {""},
 }
