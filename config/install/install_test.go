@@ -128,7 +128,7 @@ func TestExamples(t *testing.T) {
 func render(t *testing.T, s *settings.Settings) string {
 	t.Helper()
 	text, err := yaml.Marshal(map[string]any{
-		"autoscaler": s.Autoscaler, "defaults": s.Defaults, "deployment": s.Deployment, "gc": s.GC, "certmanager": s.CertManager, "observability": s.Observability,
+		"autoscaler": s.Autoscaler, "defaults": s.Defaults, "deployment": s.Deployment, "gc": s.GC, "certmanager": s.CertManager, "eventing": s.Eventing, "observability": s.Observability,
 		"network":  []any{s.Network.ExternalDomainTLS, s.Network.HTTPProtocol, s.Network.DefaultExternalScheme, s.Network.RolloutDuration, s.Network.AutocreateClusterDomainClaims},
 		"features": []any{s.Features.DryRunAlways(), s.Features.TagHeaderRouting(), s.Features.SecurePodDefaults()},
 	})

@@ -73,7 +73,7 @@ func Stages(v Values) ([]Stage, error) {
 	stages := []Stage{
 		{Kinds, crds},
 		{Namespaced, []client.Object{namespace(v), priority()}},
-		{Rights, rights()},
+		{Rights, rights(kinds)},
 		{Settings, settingsMaps(v)},
 		{Network, network(v)},
 		{Controller, controller(v)},

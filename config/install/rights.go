@@ -1,9 +1,13 @@
 package install
 
 import (
+	"maps"
+	"slices"
+
 	admissionregistration "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -14,10 +18,10 @@ import (
 
 // rights are the accounts of the parts and what they may do. Activators and gateways may do nothing: they learn all from the
 // controller. Users' roles are aggregated to view, edit and admin.
-func rights() []client.Object {
+func rights(kinds []*apiextensionsv1.CustomResourceDefinition) []client.Object {
 	objects := []client.Object{account(ControllerName, "controller"), account(ActivatorName, "activator"), account(GatewayName, "gateway")}
 	objects = append(objects, ControllerRights()...)
-	return append(objects, userRights()...)
+	return append(objects, userRights(kinds)...)
 }
 
 // account mounts no token of itself; pods that need one say so.
@@ -120,7 +124,7 @@ func ControllerRights() []client.Object {
 }
 
 // userRights are what the usual roles mean for Ebb's kinds, and a role for those who run Ebb.
-func userRights() []client.Object {
+func userRights(kinds []*apiextensionsv1.CustomResourceDefinition) []client.Object {
 	role := func(name string, to []string, rules ...rbacv1.PolicyRule) client.Object {
 		labels := map[string]string{}
 		for _, of := range to {
@@ -128,10 +132,20 @@ func userRights() []client.Object {
 		}
 		return &rbacv1.ClusterRole{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRole"), ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Rules: rules}
 	}
-	all := []string{"services", "configurations", "routes", "revisions", "domainmappings"}
+	byGroup := map[string][]string{}
+	for _, kind := range kinds {
+		if kind.Spec.Scope == apiextensionsv1.NamespaceScoped {
+			byGroup[kind.Spec.Group] = append(byGroup[kind.Spec.Group], kind.Spec.Names.Plural)
+		}
+	}
+	var view, edit []rbacv1.PolicyRule
+	for _, group := range slices.Sorted(maps.Keys(byGroup)) {
+		view = append(view, rule(group, byGroup[group], read))
+		edit = append(edit, rule(group, byGroup[group], []string{"create", "update", "patch", "delete", "deletecollection"}))
+	}
 	return []client.Object{
-		role("ebb-view", []string{"view"}, rule(serving.GroupName, all, read)),
-		role("ebb-edit", []string{"edit"}, rule(serving.GroupName, all, []string{"create", "update", "patch", "delete", "deletecollection"})),
+		role("ebb-view", []string{"view"}, view...),
+		role("ebb-edit", []string{"edit"}, edit...),
 		// What `ebb status` and `ebb explain` ask of the controller. Bound to nobody.
 		&rbacv1.Role{
 			TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "Role"), ObjectMeta: named("ebb-observer", "controller"),

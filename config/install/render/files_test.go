@@ -2,12 +2,15 @@ package render_test
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"sigs.k8s.io/yaml"
 
+	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/config/install"
 	"ebb.dev/ebb/config/install/render"
 )
@@ -62,5 +65,24 @@ func TestChartValues(t *testing.T) {
 	}
 	if !bytes.Equal(a, b) {
 		t.Errorf("values.yaml:\n%s\ninstall.Default():\n%s", a, b)
+	}
+}
+
+// TestChartSettings: the chart's schema knows the ConfigMaps that there are.
+func TestChartSettings(t *testing.T) {
+	text, err := os.ReadFile("../../chart/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Properties struct {
+			Settings struct{ Properties map[string]any }
+		}
+	}
+	if err := yaml.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	if have := slices.Sorted(maps.Keys(schema.Properties.Settings.Properties)); !slices.Equal(have, slices.Sorted(slices.Values(settings.Names()))) {
+		t.Errorf("%v, and there are %v", have, settings.Names())
 	}
 }
