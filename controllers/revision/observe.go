@@ -61,7 +61,11 @@ func starting(conditions *v1.Conditions, d *appsv1.Deployment, pods []corev1.Pod
 		return
 	}
 	if c := deploymentCondition(d, appsv1.DeploymentReplicaFailure); up == 0 && c != nil && c.Status == corev1.ConditionTrue {
-		conditions.SetFalse(resources, nonEmpty(c.Reason, "ReplicaFailure"), c.Message, now)
+		if refused(c.Message) {
+			conditions.SetFalse(resources, nonEmpty(c.Reason, "ReplicaFailure"), c.Message, now)
+		} else { // the API server could not, for now
+			conditions.SetUnknown(resources, nonEmpty(c.Reason, "ReplicaFailure"), c.Message+"; it is tried again.", now)
+		}
 		unknownAtFirst(conditions, now)
 		return
 	}
@@ -88,6 +92,18 @@ func starting(conditions *v1.Conditions, d *appsv1.Deployment, pods []corev1.Pod
 		conditions.SetUnknown(resources, v1.ReasonDeploying, "", now)
 	}
 	conditions.SetUnknown(containers, v1.ReasonDeploying, "", now)
+}
+
+// refused says whether a pod was not made because it may not be: by quota, policy or what it says. That is all the
+// controller manager keeps of an error, so it is told by the words of Kubernetes' API errors; whatever
+// else it says (etcd away, time out) passes, and requests wait for it.
+func refused(message string) bool {
+	for _, words := range []string{" is forbidden: ", " is invalid: ", "denied the request", " not found"} {
+		if strings.Contains(message, words) {
+			return true
+		}
+	}
+	return false
 }
 
 func active(status *v1.RevisionStatus, desired, up int32, now time.Time) {
