@@ -105,11 +105,11 @@ func (e *Engine) exists(ctx context.Context, t *topic) error {
 var (
 	errorField     = []byte(`"error":`)
 	sequenceField  = []byte(`"seq":`)
-	duplicateField = []byte(`"duplicate":true`)
+	duplicateField = []byte(`"duplicate":`)
 )
 
 // parseStored reads the answer to a publish. One that tells of success is taken apart without a
-// parser: {"stream":"NAME","seq":N} and, for a duplicate, "duplicate":true behind it; names of
+// parser: {"stream":"NAME","seq":N} and, for a duplicate, "duplicate": true behind it; names of
 // streams are safe ones.
 func parseStored(data []byte) (engine.Stored, error) {
 	if !bytes.Contains(data, errorField) {
