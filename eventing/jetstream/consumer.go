@@ -31,21 +31,23 @@ type consumer struct {
 	stream, durable string
 	next            string // subject of pull requests
 
-	mu      sync.Mutex
-	sub     *nats.Subscription // of this connection; its answers go to inbox + "." + the batch asked for
-	inbox   string
-	ordered bool
-	ackWait time.Duration
-	limit   int
-	started bool // Next or SetInFlight was called
-	asked   int  // of the server and not here
-	out     int  // here and not ended, given out or not
-	buffer  []*delivery
-	err     error         // ends Next
-	wake    chan struct{} // for Next, one goroutine at a time
-	stale   *time.Timer   // the pull requests were forgotten
-	backoff time.Duration // before the server is asked again after it refused
-	order   order
+	mu    sync.Mutex
+	sub   *nats.Subscription // of this connection; its answers go to inbox + "." + the batch asked for
+	inbox string
+	// connection counts the connections of the engine: which one sub belongs to.
+	connection uint64
+	ordered    bool
+	ackWait    time.Duration
+	limit      int
+	started    bool // Next or SetInFlight was called
+	asked      int  // of the server and not here
+	out        int  // here and not ended, given out or not
+	buffer     []*delivery
+	err        error         // ends Next
+	wake       chan struct{} // for Next, one goroutine at a time
+	stale      *time.Timer   // the pull requests were forgotten
+	backoff    time.Duration // before the server is asked again after it refused
+	order      order
 }
 
 // Consume begins to take events; it asks for the first when Next or SetInFlight is called.
@@ -96,7 +98,7 @@ func (c *consumer) restart() {
 	if c.sub != nil {
 		_ = c.sub.Unsubscribe()
 	}
-	c.inbox = c.e.nc.NewInbox()
+	c.inbox, c.connection = c.e.nc.NewInbox(), c.e.nc.Stats().Reconnects
 	sub, err := c.e.nc.Subscribe(c.inbox+".*", c.take)
 	if err != nil {
 		if errors.Is(err, nats.ErrConnectionClosed) {
@@ -109,7 +111,9 @@ func (c *consumer) restart() {
 	}
 	_ = sub.SetPendingLimits(-1, -1) // no more comes than was asked for
 	c.sub, c.asked = sub, 0
-	c.order.unsettle()
+	if c.ordered {
+		c.order.anew(c)
+	}
 	c.pull()
 }
 
@@ -210,11 +214,11 @@ func (c *consumer) takeEvent(m *nats.Msg) {
 		c.pull()
 		return
 	}
-	c.out++
-	c.buffer = append(c.buffer, d)
 	if c.ordered {
 		c.order.arrived(c, d, m.Header.Get("Nats-Pin-Id"))
 	}
+	c.out++
+	c.buffer = append(c.buffer, d)
 	if !c.ordered || c.order.settled {
 		c.signal()
 	}
@@ -285,7 +289,6 @@ func (c *consumer) Next(ctx context.Context) (engine.Delivery, error) {
 			d := c.buffer[0]
 			c.buffer[0] = nil
 			c.buffer = c.buffer[1:]
-			d.given = true
 			if len(c.buffer) > 0 {
 				c.signal()
 			}
@@ -315,7 +318,6 @@ func (c *consumer) ended(d *delivery) {
 	}
 	d.ended = true
 	c.out--
-	c.order.forget(d)
 	c.pull()
 }
 

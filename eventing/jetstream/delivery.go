@@ -23,8 +23,13 @@ var (
 	termPayload    = []byte("+TERM")
 )
 
-// ackTimeout bounds Ack and Nak where the caller does not.
-const ackTimeout = 30 * time.Second
+const (
+	// ackTimeout bounds Ack and Nak where the caller does not.
+	ackTimeout = 30 * time.Second
+	// afterLoss is how long an answer over a new connection may take. A server that was killed may
+	// not remember that it gave the event out; it does not answer then, and gives it out again.
+	afterLoss = 500 * time.Millisecond
+)
 
 type delivery struct {
 	c         *consumer
@@ -33,7 +38,6 @@ type delivery struct {
 	sequence  uint64
 	attempt   int
 	published int64 // nanoseconds since 1970
-	given     bool  // out of the buffer; c.mu
 	ended     bool  // c.mu
 }
 
@@ -98,8 +102,11 @@ func (d *delivery) end(ctx context.Context, payload []byte) error {
 		defer cancel()
 	}
 	m := &nats.Msg{Subject: d.reply, Data: payload}
+	wait := attemptTimeout
 	for {
-		_, err := d.c.e.attempt(ctx, m)
+		one, cancel := context.WithTimeout(ctx, wait)
+		_, err := d.c.e.requests.do(one, m)
+		cancel()
 		switch {
 		case err == nil:
 			return nil
@@ -110,7 +117,7 @@ func (d *delivery) end(ctx context.Context, payload []byte) error {
 			if err := d.c.e.await(ctx, until); err != nil {
 				return fmt.Errorf("event %d of topic %s: %w", d.sequence, d.c.topic, err)
 			}
-		case errors.Is(err, context.DeadlineExceeded): // of the attempt
+			wait = afterLoss
 		case errors.Is(err, errNoResponders):
 			// The subscription is gone, or its server on its way up.
 			if _, err := d.c.e.consumerInfo(ctx, d.c.topic, d.c.subscr); err != nil {

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -18,17 +19,26 @@ type order struct {
 	pin      string // what the server knows the pinned client by; "": not pinned
 	settled  bool
 	settling bool
-	mine     map[uint64]*delivery // by sequence: here and not ended
-	keep     *time.Timer          // renews the pin
-	last     time.Time            // an event came
+	keep     *time.Timer // renews the pin
+	last     time.Time   // an event came
 }
 
 // pinIdle is how long a pin is kept without an event.
 const pinIdle = 30 * time.Second
 
-func (o *order) reset() { o.stop(); *o = order{mine: map[uint64]*delivery{}} }
+func (o *order) reset() { o.stop(); *o = order{} }
 
-func (o *order) unsettle() { o.settled = false }
+// anew is for a new connection, c.mu is held: what was held goes back, because a server that
+// was killed may not remember that it gave it out.
+func (o *order) anew(c *consumer) {
+	o.settled = false
+	for _, d := range c.buffer {
+		d.ended = true
+		c.out--
+		_ = c.e.nc.Publish(d.reply, nakPayload)
+	}
+	c.buffer = nil
+}
 
 // lost is to be pinned no more.
 func (o *order) lost() { o.pin, o.settled = "", false }
@@ -39,24 +49,14 @@ func (o *order) stop() {
 	}
 }
 
-func (o *order) forget(d *delivery) {
-	if o.mine[d.sequence] == d {
-		delete(o.mine, d.sequence)
-	}
-}
-
-// arrived takes one event in. c.mu is held.
+// arrived takes one event in, before it is in the buffer. c.mu is held.
 func (o *order) arrived(c *consumer, d *delivery, pin string) {
-	if o.mine == nil {
-		o.mine = map[uint64]*delivery{}
-	}
-	if before := o.mine[d.sequence]; before != nil && !before.given {
+	if i := slices.IndexFunc(c.buffer, func(before *delivery) bool { return before.sequence == d.sequence }); i >= 0 {
 		// It came again while it was held: the later one can be acknowledged.
-		before.ended = true
+		c.buffer[i].ended = true
 		c.out--
-		c.buffer = slices.DeleteFunc(c.buffer, func(other *delivery) bool { return other == before })
+		c.buffer = slices.Delete(c.buffer, i, i+1)
 	}
-	o.mine[d.sequence] = d
 	o.last = time.Now()
 	if pin != "" && pin != o.pin {
 		o.pin, o.settled = pin, false
@@ -87,10 +87,14 @@ func (c *consumer) keepPin() {
 	o.keep.Reset(pinTTL / 4)
 }
 
-// settle waits until every event that is out is this consumer's.
+// settle waits until every event that is out is held here. It counts what is held before it asks
+// the server: what arrives meanwhile makes it wait for longer, never for too short a time.
 func (c *consumer) settle() {
 	worked := time.Now()
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		c.mu.Lock()
+		held, connection := len(c.buffer), c.connection
+		c.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
 		have, err := c.e.js.Consumer(ctx, c.stream, c.durable)
 		cancel()
@@ -100,10 +104,11 @@ func (c *consumer) settle() {
 			c.mu.Unlock()
 			return
 		}
-		if err == nil {
-			others := have.CachedInfo().NumAckPending - len(c.order.mine)
+		// A connection that was made anew meanwhile may be to a server that remembers less.
+		if err == nil && connection == c.connection && connection == c.e.nc.Stats().Reconnects {
+			others := have.CachedInfo().NumAckPending - held
 			if others <= 0 {
-				slices.SortFunc(c.buffer, func(a, b *delivery) int { return compare(a.sequence, b.sequence) })
+				slices.SortFunc(c.buffer, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
 				c.order.settled, c.order.settling = true, false
 				c.signal()
 				c.mu.Unlock()
@@ -126,14 +131,4 @@ func (c *consumer) settle() {
 			return
 		}
 	}
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
