@@ -27,7 +27,8 @@ type Dispatcher struct {
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
-	closing map[string]chan struct{} // lanes that end, until they have
+	closing map[string]chan struct{} // names of lanes that end, until they have
+	ending  map[*lane]struct{}       // these lanes
 	stopped bool
 }
 
@@ -37,7 +38,7 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{
 		options: o, clients: &clients{options: o, by: map[string]*client{}, users: map[*client]int{}},
 		budget: budget{total: o.MaxBytes}, starts: make(chan struct{}, beginning),
-		lanes: map[string]*lane{}, closing: map[string]chan struct{}{},
+		lanes: map[string]*lane{}, closing: map[string]chan struct{}{}, ending: map[*lane]struct{}{},
 	}
 	d.metrics = newMetrics(d)
 	d.ctx, d.end = context.WithCancel(context.Background())
@@ -99,6 +100,7 @@ func (d *Dispatcher) Remove(name string) {
 func (d *Dispatcher) close(l *lane) {
 	done, before := make(chan struct{}), d.closing[l.name]
 	d.closing[l.name] = done
+	d.ending[l] = struct{}{}
 	l.stop()
 	d.busy(l)
 	d.work.Go(func() {
@@ -108,6 +110,7 @@ func (d *Dispatcher) close(l *lane) {
 		l.drain(d.ctx)
 		d.clients.release(l.now.Load().endpoints()...)
 		d.mu.Lock()
+		delete(d.ending, l)
 		if d.closing[l.name] == done {
 			delete(d.closing, l.name)
 		}
@@ -158,11 +161,15 @@ func (d *Dispatcher) keep() {
 	}
 }
 
+// all are the lanes there are, with those that end and still have something in flight.
 func (d *Dispatcher) all() []*lane {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	lanes := make([]*lane, 0, len(d.lanes))
+	lanes := make([]*lane, 0, len(d.lanes)+len(d.ending))
 	for _, l := range d.lanes {
+		lanes = append(lanes, l)
+	}
+	for l := range d.ending {
 		lanes = append(lanes, l)
 	}
 	return lanes

@@ -372,6 +372,24 @@ func TestDrainFinishesAndGivesBack(t *testing.T) {
 	})
 }
 
+func TestWhatADrainFinishesIsNotGivenOutAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		s := &sink{takes: 9 * time.Minute}
+		w.serve("a", s.serve)
+		sub := w.trigger("t1", "a", func(s *plan.Subscription) { s.Delivery.Timeout = 10 * time.Minute })
+		d := w.dispatcher()
+		d.Set(sub)
+		w.publish(numbered(0))
+		w.sleep(time.Second)
+		w.dispatcher().Set(sub)
+		d.Drain(context.Background())
+		w.sleep(time.Hour)
+		if got := s.got(); !slices.Equal(got, []string{"0"}) {
+			t.Errorf("got %v, want it once", got)
+		}
+	})
+}
+
 func TestDrainBreaksOffWhatTakesTooLong(t *testing.T) {
 	inBubble(t, func(w *world) {
 		s := &sink{takes: 50 * time.Second}
