@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"ebb.dev/ebb/eventing/deadletter"
 	"ebb.dev/ebb/eventing/delivery"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/event"
@@ -118,6 +119,7 @@ func (l *lane) derive(s *settings, it *item, reply *event.Event) {
 		l.finish(it, &l.count.accepted)
 		return
 	}
+	deadletter.Strip(reply)
 	if !delivery.Follow(it.event, reply) {
 		l.bury(s, it, delivery.Failure{Destination: dest, Code: http.StatusLoopDetected, Body: []byte("the hop limit of the reply is used up")})
 		return
@@ -198,7 +200,7 @@ func (l *lane) bury(s *settings, it *item, failure delivery.Failure) {
 		l.d.options.Logger.Warn("the sink of dead letters does not take one, it is stored", "subscription", s.who(),
 			"sink", delivery.Redact(s.deadLetter.URL), "status", a.Status, "error", a.err)
 	}
-	address(dead, s)
+	deadletter.Address(dead, s.Owner, s.Name)
 	topic := plan.DeadLetters(s.Topic)
 	err := l.store(s, topic, dead, 0)
 	if errors.Is(err, engine.ErrTooLarge) {

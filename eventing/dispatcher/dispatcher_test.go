@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ebb.dev/ebb/eventing/deadletter"
 	"ebb.dev/ebb/eventing/delivery"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/event"
@@ -135,10 +137,10 @@ func TestWhatBecomesOfAnEvent(t *testing.T) {
 					}
 					var dead []string
 					for _, e := range w.dead() {
-						f, _ := delivery.Read(e)
-						dead = append(dead, fmt.Sprintf("%s: %d %s", Original(e).ID, f.Code, f.Body))
-						if owner, _ := e.Get(OwnerExtension); owner != "Trigger/default/t1" {
-							t.Errorf("the dead letter is of %q", owner)
+						letter := deadletter.Open(e, 1, time.Now())
+						dead = append(dead, fmt.Sprintf("%s: %d %s", letter.Event.ID, letter.Failure.Code, letter.Failure.Body))
+						if want := (plan.Reference{Kind: "Trigger", Namespace: "default", Name: "t1"}); letter.Owner != want || letter.Subscription != "t1" {
+							t.Errorf("the dead letter is of %v, %s", letter.Owner, letter.Subscription)
 						}
 					}
 					if got := strings.Join(dead, "; "); !strings.HasPrefix(got, tc.dead) || tc.dead == "" && got != "" {
@@ -638,9 +640,62 @@ func TestTwoTriggersBuryOneEvent(t *testing.T) {
 			t.Fatalf("%d dead letters, want 2", len(dead))
 		}
 		for _, letter := range dead {
-			if got, want := fmt.Sprintf("%+v", *delivery.Unmark(Original(letter))), fmt.Sprintf("%+v", *e); got != want {
+			if got, want := fmt.Sprintf("%+v", *deadletter.Open(letter, 1, time.Now()).Event), fmt.Sprintf("%+v", *e); got != want {
 				t.Errorf("the original is\n%s, want\n%s", got, want)
 			}
+		}
+	})
+}
+
+func TestADeadLetterIsRedeliveredToItsSubscriberAlone(t *testing.T) {
+	inBubble(t, func(w *world) {
+		works := false
+		var mu sync.Mutex
+		failing, other := &sink{}, &sink{}
+		failing.answer = func(int, *event.Event) int {
+			mu.Lock()
+			defer mu.Unlock()
+			if works {
+				return 200
+			}
+			return 400
+		}
+		w.serve("failing", failing.serve)
+		w.serve("other", other.serve)
+		d := w.dispatcher()
+		d.Set(w.trigger("t1", "failing"))
+		d.Set(w.trigger("t2", "other"))
+		w.publish(numbered(1))
+		synctest.Wait()
+		mu.Lock()
+		works = true
+		mu.Unlock()
+		var letters []deadletter.Letter
+		collect := func(l deadletter.Letter) error { letters = append(letters, l); return nil }
+		w.must(deadletter.List(w.ctx, w.e, topic, engine.From{}, false, collect))
+		if len(letters) != 1 || letters[0].Event.ID != "1" || letters[0].Failure.Code != 400 || letters[0].Subscription != "t1" || letters[0].Owner.Name != "t1" {
+			t.Fatalf("letters: %+v", letters)
+		}
+		for range 2 { // twice is once
+			_, err := deadletter.Redeliver(w.ctx, w.e, topic, letters[0])
+			w.must(err)
+		}
+		synctest.Wait()
+		if got := failing.got(); !slices.Equal(got, []string{"1", "1"}) {
+			t.Errorf("its subscriber got %v", got)
+		}
+		if got, want := fmt.Sprintf("%+v", *failing.events[1]), fmt.Sprintf("%+v", *numbered(1)); got != want {
+			t.Errorf("redelivered: %s\nwant %s", got, want)
+		}
+		if got := other.got(); !slices.Equal(got, []string{"1"}) {
+			t.Errorf("another subscriber got %v", got)
+		}
+		w.must(w.e.DeleteSubscription(w.ctx, topic, "t1"))
+		if _, err := deadletter.Redeliver(w.ctx, w.e, topic, letters[0]); !errors.Is(err, engine.ErrNoSubscription) {
+			t.Errorf("its subscription is gone: %v", err)
+		}
+		if err := deadletter.List(w.ctx, w.e, "b.no.topic.0", engine.From{}, false, collect); err != nil || len(letters) != 1 {
+			t.Errorf("a topic that is not there: %v", err)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ebb.dev/ebb/eventing/deadletter"
 	"ebb.dev/ebb/eventing/engine"
 )
 
@@ -136,7 +137,8 @@ func (l *lane) got(d engine.Delivery) {
 	}
 	_, done := l.done[d.Sequence()]
 	l.mu.Unlock()
-	if done || !s.filter.Match(e) {
+	only, e := deadletter.For(e)
+	if done || only != "" && only != l.name || only == "" && !s.filter.Match(e) {
 		l.past(d, done)
 		return
 	}

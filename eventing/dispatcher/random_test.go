@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"ebb.dev/ebb/eventing/deadletter"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/plan"
@@ -139,7 +140,7 @@ func whatever(w *world, rnd *rand.Rand, ordered bool, events, kills, drains int,
 	}
 	dead := map[string]bool{}
 	for _, e := range w.dead() {
-		dead[Original(e).ID] = true
+		dead[deadletter.Open(e, 1, time.Now()).Event.ID] = true
 	}
 	again := 0
 	for i := range events {
