@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 	"apis":                {"apis"},
 	"config":              {},
 	"config/install":      {"apis", "config"},
-	"controllers":         {"apis", "controllers", "eventing/engine", "eventing/filter", "eventing/plan"},
+	"controllers":         {"apis", "controllers", "eventing/engine", "eventing/filter", "eventing/plan", "eventing/translate"},
 	"proxy/ir":            {},
 	"proxy/link":          {},
 	"proxy/rendezvous":    {},
@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"eventing/event":      {},
 	"eventing/engine":     {"eventing/event"},
 	"eventing/plan":       {"eventing/engine"},
-	"eventing/feed":       {"apis", "eventing/engine", "eventing/plan"},
+	"eventing/translate":  {"apis", "eventing/engine", "eventing/plan"},
 	"eventing/filter":     {"eventing/event", "eventing/plan"},
 	"eventing/delivery":   {"eventing/event", "eventing/plan"},
 	"eventing/ingress":    {"eventing/event", "eventing/engine", "eventing/plan"},
@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 //
 //	apis -> controllers -> proxy/translate -> proxy/ir -> proxy/envoy -> proxy/xds
 //	load reports -> autoscaler -> scale
-//	apis -> eventing/feed -> eventing/plan -> the ingress and the dispatcher
+//	apis -> eventing/translate -> eventing/plan -> the ingress and the dispatcher
 func TestArrows(t *testing.T) {
 	checked := 0
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {

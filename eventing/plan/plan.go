@@ -88,4 +88,5 @@ type Delivery struct {
 	Delay         time.Duration
 	Timeout       time.Duration // of one attempt, above 0
 	RetryAfterMax time.Duration // longest Retry-After that is followed, a longer one is cut; 0: none is followed
+	Structured    bool          // send in structured mode; otherwise in binary mode
 }
