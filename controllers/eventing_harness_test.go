@@ -2,7 +2,6 @@ package controllers_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,19 +72,11 @@ func startEventing(t *testing.T) *eventingPlatform {
 		Client: mgr.GetClient(), Engine: p.books, Settings: p.store, Ingress: "http://broker-ingress.ebb-system.svc.cluster.local", Now: time.Now,
 		Sinks: &sink.Resolver{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Mapper: mgr.GetRESTMapper()},
 	}
-	compile := func(filters []plan.Filter) error {
-		for _, f := range filters {
-			if f.CESQL == "no (" {
-				return errors.New(`spec.filters[0].cesql: at 4: "(" is not closed`)
-			}
-		}
-		return nil
-	}
 	for _, err := range []error{
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: p.store}),
 		broker.Add(mgr, keeper),
 		channel.Add(mgr, keeper),
-		trigger.Add(mgr, trigger.Options{Keeper: keeper, Compile: compile}),
+		trigger.Add(mgr, trigger.Options{Keeper: keeper}),
 		subscription.Add(mgr, keeper),
 		feed.Add(mgr, feed.Options{Settings: p.store, Topics: topicsTold{p.told}, Subscriptions: placesTold{p.told}}),
 	} {

@@ -21,7 +21,6 @@ import (
 	watch "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/controllers/sink"
 	"ebb.dev/ebb/controllers/topic"
-	"ebb.dev/ebb/eventing/plan"
 )
 
 // Indexes of the cache.
@@ -34,8 +33,6 @@ const (
 type Options struct {
 	// Keeper of topics. Required.
 	Keeper *topic.Keeper
-	// Compile says what is wrong with filters, and where; nil takes them all.
-	Compile func([]plan.Filter) error
 	// Workers is the number of Triggers worked on at the same time; 0 means 4.
 	Workers int
 }
@@ -48,10 +45,7 @@ func Add(mgr ctrl.Manager, opts Options) error {
 	if opts.Workers == 0 {
 		opts.Workers = 4
 	}
-	if opts.Compile == nil {
-		opts.Compile = func([]plan.Filter) error { return nil }
-	}
-	r := &reconciler{Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder(manager), keeper: opts.Keeper, compile: opts.Compile, now: time.Now}
+	r := &reconciler{Client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder(manager), keeper: opts.Keeper, now: time.Now}
 	for index, keys := range map[string]func(*eventingv1.Trigger) []string{
 		bySink: func(t *eventingv1.Trigger) []string {
 			destinations := []*duck.Destination{&t.Spec.Subscriber}

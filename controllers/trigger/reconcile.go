@@ -20,6 +20,7 @@ import (
 	"ebb.dev/ebb/controllers/apply"
 	"ebb.dev/ebb/controllers/sink"
 	"ebb.dev/ebb/controllers/topic"
+	"ebb.dev/ebb/eventing/filter"
 	"ebb.dev/ebb/eventing/plan"
 	"ebb.dev/ebb/eventing/translate"
 )
@@ -28,11 +29,10 @@ const manager = "ebb-trigger"
 
 type reconciler struct {
 	client.Client
-	live    client.Reader
-	events  events.EventRecorder
-	keeper  *topic.Keeper
-	compile func([]plan.Filter) error
-	now     func() time.Time
+	live   client.Reader
+	events events.EventRecorder
+	keeper *topic.Keeper
+	now    func() time.Time
 }
 
 // Reconcile brings one Trigger's place and status up to date.
@@ -187,7 +187,7 @@ func (w *work) broker() {
 
 func (w *work) filter() {
 	conditions := &w.next.Status.Conditions
-	if err := w.compile(translate.Filters(w.t)); err != nil {
+	if _, err := filter.Compile(translate.Filters(w.t)); err != nil {
 		conditions.SetFalse(eventingv1.FilterReady, eventingv1.ReasonFilterInvalid, sink.Sentence("No event matches: "+err.Error()), w.now)
 		return
 	}
