@@ -29,7 +29,10 @@ import (
 	sourcesv1 "ebb.dev/ebb/apis/sources/v1"
 	"ebb.dev/ebb/controllers/broker"
 	"ebb.dev/ebb/controllers/channel"
+	"ebb.dev/ebb/controllers/eventtype"
 	"ebb.dev/ebb/controllers/feed"
+	"ebb.dev/ebb/controllers/parallel"
+	"ebb.dev/ebb/controllers/sequence"
 	settingscontroller "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/controllers/sink"
 	"ebb.dev/ebb/controllers/subscription"
@@ -45,6 +48,8 @@ type eventingPlatform struct {
 	*platform
 	books *books
 	told  *plans
+
+	recorder *eventtype.Recorder
 }
 
 func startEventing(t *testing.T) *eventingPlatform {
@@ -78,11 +83,17 @@ func startEventing(t *testing.T) *eventingPlatform {
 		channel.Add(mgr, keeper),
 		trigger.Add(mgr, trigger.Options{Keeper: keeper}),
 		subscription.Add(mgr, keeper),
+		sequence.Add(mgr),
+		parallel.Add(mgr),
+		eventtype.Add(mgr, keeper.Sinks),
 		feed.Add(mgr, feed.Options{Settings: p.store, Topics: topicsTold{p.told}, Subscriptions: placesTold{p.told}}),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if p.recorder, err = eventtype.NewRecorder(mgr, p.store); err != nil {
+		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -15,6 +15,8 @@ import (
 	"ebb.dev/ebb/apis/eventing"
 	"ebb.dev/ebb/apis/eventing/duck"
 	eventingv1 "ebb.dev/ebb/apis/eventing/v1"
+	eventingv1beta2 "ebb.dev/ebb/apis/eventing/v1beta2"
+	flowsv1 "ebb.dev/ebb/apis/flows/v1"
 	messagingv1 "ebb.dev/ebb/apis/messaging/v1"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
@@ -40,6 +42,9 @@ func TestEventing(t *testing.T) {
 		"kinds of subscribers":                               kindsOfSubscribers,
 		"a channel and a subscription":                       channelAndSubscription,
 		"a subscription without a subscriber":                onlyReply,
+		"a sequence":                                         sequenceOfSteps,
+		"a parallel":                                         parallelBranches,
+		"event types are written down":                       eventTypes,
 		"a settled broker and trigger while nothing changes": settledIsQuiet,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, p, p.namespace(t)) })
@@ -581,5 +586,132 @@ func eventingSettings(t *testing.T, p *eventingPlatform, namespace string) {
 			return fmt.Errorf("it has %+v and %+v", topics, places)
 		}
 		return nil
+	})
+}
+
+func sequenceOfSteps(t *testing.T, p *eventingPlatform, namespace string) {
+	o := &flowsv1.Sequence{ObjectMeta: meta(namespace, "flow"), Spec: flowsv1.SequenceSpec{
+		Steps: []flowsv1.SequenceStep{
+			{Destination: toURI("http://first/"), Delivery: &duck.DeliverySpec{Retry: new(int32(1))}},
+			{Destination: toURI("http://second/")},
+			{Destination: toURI("http://third/")},
+		},
+		Reply: new(toURI("http://end/")),
+	}}
+	p.create(t, o)
+	ready := func(o *flowsv1.Sequence) string {
+		return says(o.Status.Conditions, "Ready", corev1.ConditionTrue, "", "")
+	}
+	eventually(t, p.platform, o, namespace, "flow", "the sequence is ready", ready)
+	if want := "http://broker-ingress.ebb-system.svc.cluster.local/channels/" + namespace + "/flow-kn-sequence-0"; o.Status.Address == nil || o.Status.Address.URL != want {
+		t.Errorf("the address is %+v, want %s", o.Status.Address, want)
+	}
+	if len(o.Status.ChannelStatuses) != 3 || len(o.Status.SubscriptionStatuses) != 3 || o.Status.SubscriptionStatuses[2].Subscription.Name != "flow-kn-sequence-2" {
+		t.Errorf("the status is %+v", o.Status)
+	}
+	step := func(i int) plan.Subscription {
+		sub := &messagingv1.Subscription{}
+		if err := p.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: fmt.Sprintf("flow-kn-sequence-%d", i)}, sub); err != nil {
+			t.Fatal(err)
+		}
+		return p.served(t, sub.UID, func(plan.Subscription) bool { return true })
+	}
+	for i, url := range []string{"http://first/", "http://second/", "http://third/"} {
+		s := step(i)
+		if s.Subscriber.URL != url {
+			t.Errorf("step %d goes to %s", i, s.Subscriber.URL)
+		}
+		if i < 2 && s.ReplyTopic != step(i+1).Topic || i == 2 && (s.ReplyTopic != "" || s.Reply.URL != "http://end/") {
+			t.Errorf("step %d answers to %q, %q", i, s.ReplyTopic, s.Reply.URL)
+		}
+	}
+	if step(0).Delivery.Retry != 1 || step(1).Delivery.Retry == 1 {
+		t.Errorf("retries %d and %d", step(0).Delivery.Retry, step(1).Delivery.Retry)
+	}
+	// Fewer steps: what is not needed goes, and its topic with it.
+	update(t, p.platform, o, namespace, "flow", func(o *flowsv1.Sequence) { o.Spec.Steps = o.Spec.Steps[:1] })
+	until(t, "one topic is left", func() error {
+		if topics, places := p.books.of(namespace); len(topics) != 2 || len(places) != 1 {
+			return fmt.Errorf("there are %v and %v", topics, places)
+		}
+		return nil
+	})
+	eventually(t, p.platform, o, namespace, "flow", "the short sequence is ready", func(o *flowsv1.Sequence) string {
+		if len(o.Status.ChannelStatuses) != 1 {
+			return "there should be one channel"
+		}
+		return ready(o)
+	})
+}
+
+func parallelBranches(t *testing.T, p *eventingPlatform, namespace string) {
+	o := &flowsv1.Parallel{ObjectMeta: meta(namespace, "flow"), Spec: flowsv1.ParallelSpec{
+		Branches: []flowsv1.ParallelBranch{
+			{Filter: new(toURI("http://filter/")), Subscriber: toURI("http://a/"), Reply: new(toURI("http://own/"))},
+			{Subscriber: toRef("v1", "Service", "late")},
+		},
+		Reply: new(toURI("http://all/")),
+	}}
+	p.create(t, o)
+	eventually(t, p.platform, o, namespace, "flow", "the parallel says what is missing", func(o *flowsv1.Parallel) string {
+		return says(o.Status.Conditions, "Ready", corev1.ConditionFalse, "NotResolved", "Subscription flow-kn-parallel-1: Subscriber: core Service "+namespace+"/late does not exist.")
+	})
+	p.create(t, &corev1.Service{ObjectMeta: meta(namespace, "late"), Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}})
+	eventually(t, p.platform, o, namespace, "flow", "the parallel is ready", func(o *flowsv1.Parallel) string {
+		return says(o.Status.Conditions, "Ready", corev1.ConditionTrue, "", "")
+	})
+	of := func(name string) plan.Subscription {
+		sub := &messagingv1.Subscription{}
+		if err := p.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, sub); err != nil {
+			t.Fatal(err)
+		}
+		return p.served(t, sub.UID, func(plan.Subscription) bool { return true })
+	}
+	filter, a, b := of("flow-kn-parallel-filter-0"), of("flow-kn-parallel-0"), of("flow-kn-parallel-1")
+	if filter.Subscriber.URL != "http://filter/" || filter.ReplyTopic != a.Topic || a.Subscriber.URL != "http://a/" || a.Reply.URL != "http://own/" {
+		t.Errorf("the first branch is %+v and %+v", filter, a)
+	}
+	if b.Topic != filter.Topic || b.Reply.URL != "http://all/" {
+		t.Errorf("the second branch is %+v", b)
+	}
+	if len(o.Status.BranchStatuses) != 2 || o.Status.BranchStatuses[0].FilterChannelStatus == nil || o.Status.BranchStatuses[1].FilterChannelStatus != nil {
+		t.Errorf("the status is %+v", o.Status)
+	}
+}
+
+func eventTypes(t *testing.T, p *eventingPlatform, namespace string) {
+	b := p.broker(t, namespace)
+	p.brokerSays(t, namespace, "Ready", corev1.ConditionTrue, "", "")
+	of := plan.Address{Kind: plan.Broker, Namespace: namespace, Name: "main"}
+	list := func() []eventingv1beta2.EventType {
+		list := &eventingv1beta2.EventTypeList{}
+		if err := p.List(t.Context(), list, client.InNamespace(namespace)); err != nil {
+			t.Fatal(err)
+		}
+		return list.Items
+	}
+	for range 3 {
+		p.recorder.Seen(of, "com.example.Order", "/shop", "")
+	}
+	p.recorder.Seen(plan.Address{Kind: plan.Channel, Namespace: namespace, Name: "main"}, "of.a.channel", "/shop", "")
+	p.recorder.Seen(of, "com.example.paid", "/bank", "http://schema/")
+	until(t, "two types are ready", func() error {
+		types := list()
+		if len(types) != 2 || !types[0].Status.Conditions.Get("Ready").IsTrue() || !types[1].Status.Conditions.Get("Ready").IsTrue() {
+			return fmt.Errorf("they are %+v", types)
+		}
+		return nil
+	})
+	one := list()[0]
+	if one.Spec.Type != "com.example.Order" || one.Spec.Source != "/shop" || one.Spec.Reference.Name != "main" || !metav1.IsControlledBy(&one, b) {
+		t.Errorf("the type is %+v", one)
+	}
+	if !strings.HasPrefix(one.Name, "com-example-order-") {
+		t.Errorf("the type is called %s", one.Name)
+	}
+	// One that somebody wrote, of a Broker that is not there.
+	p.create(t, &eventingv1beta2.EventType{ObjectMeta: meta(namespace, "written"), Spec: eventingv1beta2.EventTypeSpec{Type: "a", Broker: "nowhere"}})
+	eventually(t, p.platform, &eventingv1beta2.EventType{}, namespace, "written", "its broker is missing", func(o *eventingv1beta2.EventType) string {
+		return says(o.Status.Conditions, "Ready", corev1.ConditionFalse, "ResourceDoesNotExist", "Broker "+namespace+"/nowhere does not exist.")
 	})
 }

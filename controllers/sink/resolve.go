@@ -41,6 +41,8 @@ type Unresolved struct {
 	Message string
 	// Unwatched is as in Address.
 	Unwatched bool
+
+	missing bool // there is no such object
 }
 
 func (u *Unresolved) Error() string { return u.Message }
@@ -129,7 +131,7 @@ func (r *Resolver) object(ctx context.Context, ref *duck.KReference, namespace s
 		return r.other(ctx, ref, key, what)
 	}
 	if err := r.Cached.Get(ctx, key, o); apierrors.IsNotFound(err) {
-		return Address{}, &Unresolved{Message: what + " does not exist"}
+		return Address{}, &Unresolved{Message: what + " does not exist", missing: true}
 	} else if err != nil {
 		return Address{}, fmt.Errorf("read %s: %w", what, err)
 	}
@@ -145,7 +147,7 @@ func (r *Resolver) object(ctx context.Context, ref *duck.KReference, namespace s
 // other reads an object of any kind that has status.address.
 func (r *Resolver) other(ctx context.Context, ref *duck.KReference, key client.ObjectKey, what string) (Address, error) {
 	fail := func(format string, args ...any) (Address, error) {
-		return Address{}, &Unresolved{Message: fmt.Sprintf(format, args...), Unwatched: true}
+		return Address{}, &Unresolved{Message: fmt.Sprintf(format, args...), Unwatched: true, missing: true}
 	}
 	u := &unstructured.Unstructured{}
 	u.SetAPIVersion(ref.APIVersion)
@@ -256,4 +258,18 @@ func Sentence(message string) string {
 		return message
 	}
 	return message + "."
+}
+
+// Exists says whether an object is there, and whether it is a Broker: any other is to be looked at again after a while.
+func (r *Resolver) Exists(ctx context.Context, ref *duck.KReference, namespace string) (there, broker bool, err error) {
+	a, err := r.object(ctx, ref, namespace)
+	broker = ref.GroupKind() == eventingv1.GroupVersion.WithKind(eventingv1.KindBroker).GroupKind()
+	var u *Unresolved
+	switch {
+	case err == nil:
+		return a.URL != "", broker, nil
+	case errors.As(err, &u):
+		return !u.missing, broker, nil
+	}
+	return false, broker, err
 }
