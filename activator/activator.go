@@ -2,6 +2,7 @@ package activator
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,9 +14,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/trust"
 )
 
 // Activator is a buffering proxy with its addresses open. It is made by [New] and
@@ -89,11 +93,13 @@ func New(o Options) (_ *Activator, err error) {
 		return nil, fmt.Errorf("activator options: Advertise: %q is not the IP and port where gateways reach it, and Listen has none", o.Advertise)
 	}
 
-	creds, err := o.TLS.credentials()
-	if err != nil {
-		return nil, fmt.Errorf("activator: TLS to the control plane: %w", err)
+	creds := insecure.NewCredentials()
+	if o.Trust != nil {
+		creds = credentials.NewTLS(trust.Client(o.Trust, trust.Controller))
 	}
-	if a.conn, err = grpc.NewClient(o.ControlAddress,
+	target, replicas := controlTarget(o.ControlAddress)
+	if a.conn, err = grpc.NewClient(target,
+		grpc.WithResolvers(replicas...),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 30 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 300 * time.Millisecond},
@@ -180,7 +186,11 @@ func (a *Activator) Run(ctx context.Context) error {
 	for _, s := range all {
 		s.server.ErrorLog = slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug)
 		go func() {
-			if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			serve := s.server.Serve
+			if s.server.TLSConfig != nil {
+				serve = func(l net.Listener) error { return s.server.ServeTLS(l, "", "") }
+			}
+			if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("activator: serve on %s: %w", s.listener.Addr(), err)
 			}
 		}()
@@ -236,11 +246,18 @@ func (a *Activator) finish(s *http.Server) {
 func (a *Activator) dataServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	var secure *tls.Config
+	if a.options.Trust != nil {
+		protocols.SetHTTP2(true)
+		secure = trust.Server(a.options.Trust, []string{"h2", "http/1.1"}, trust.Gateway)
+	} else {
+		protocols.SetUnencryptedHTTP2(true)
+	}
 	return &http.Server{
 		Handler:     a.forwarder,
 		ConnContext: withConn,
 		Protocols:   protocols,
+		TLSConfig:   secure,
 		// The gateway decides how long its connections live: one that is closed here in
 		// the moment it sends a request loses that request.
 		ReadHeaderTimeout: time.Minute,

@@ -13,11 +13,13 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	loadv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/trust"
 )
 
 // controlPlane is a control plane for tests, over real gRPC: it describes the
@@ -30,6 +32,7 @@ type controlPlane struct {
 
 	address string
 	server  *grpc.Server
+	own     trust.Source // nil: plain text
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced at every change of what follows
@@ -45,8 +48,11 @@ type controlPlane struct {
 	closing   chan struct{}
 }
 
-func startControlPlane(t testing.TB) *controlPlane {
+func startControlPlane(t testing.TB) *controlPlane { return startSecureControlPlane(t, nil) }
+
+func startSecureControlPlane(t testing.TB, own trust.Source) *controlPlane {
 	c := &controlPlane{
+		own:     own,
 		changed: make(chan struct{}), revisions: map[string]*link.Revision{}, asked: map[string]bool{}, drained: map[string]bool{},
 	}
 	c.start(t, "127.0.0.1:0")
@@ -60,7 +66,11 @@ func (c *controlPlane) start(t testing.TB, address string) {
 		t.Fatal(err)
 	}
 	c.address = l.Addr().String()
-	c.server = grpc.NewServer()
+	var options []grpc.ServerOption
+	if c.own != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(trust.Server(c.own, []string{"h2"}, trust.Activator))))
+	}
+	c.server = grpc.NewServer(options...)
 	c.closing = make(chan struct{})
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(c.server, c)
 	loadv3.RegisterLoadReportingServiceServer(c.server, c)

@@ -1,114 +1,40 @@
 package activator
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
+	"net/http"
+	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"ebb.dev/ebb/proxy/link"
+	"ebb.dev/ebb/test/trusttest"
+	"ebb.dev/ebb/trust"
 )
 
-// authority is a certificate authority for tests.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
-}
-
-func newAuthority(t *testing.T) authority {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, _ := x509.ParseCertificate(der)
-	return authority{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-}
-
-// issue writes a certificate for 127.0.0.1, its key and the authority to dir.
-func (a authority) issue(t *testing.T, dir string) TLSFiles {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := TLSFiles{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"), CA: filepath.Join(dir, "ca.crt")}
-	for name, content := range map[string][]byte{
-		f.Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		f.Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
-		f.CA:   a.pem,
-	} {
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return f
-}
-
 // The control plane is spoken to over mutual TLS; files that change are used for the
-// next connection, and a server of another authority is not believed.
+// next connection, and a server of another authority, or of another role, is not believed.
 func TestMutualTLSWithRotation(t *testing.T) {
+	old, renewed := trusttest.New(t), trusttest.New(t)
 	dir := t.TempDir()
-	old, renewed := newAuthority(t), newAuthority(t)
-	files := old.issue(t, dir)
-	serve := func(a authority, address string) (drainServer, string) {
-		f := a.issue(t, t.TempDir())
-		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		clients := x509.NewCertPool()
-		clients.AddCert(a.cert)
+	files := old.Files(t, dir, trust.Activator)
+	serve := func(a *trusttest.Authority, role trust.Role, address string) (*grpc.Server, string) {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
-			Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients,
-		})))
-		c := &controlPlane{changed: make(chan struct{}), asked: map[string]bool{}, drained: map[string]bool{"default/one": true}}
-		link.RegisterDrainServer(s, c)
+		own := a.Files(t, t.TempDir(), role)
+		s := grpc.NewServer(grpc.Creds(credentials.NewTLS(trust.Server(own, []string{"h2"}, trust.Activator))))
+		link.RegisterDrainServer(s, &controlPlane{changed: make(chan struct{}), asked: map[string]bool{}, drained: map[string]bool{"default/one": true}})
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(s.Stop)
-		return drainServer{s, c}, l.Addr().String()
+		return s, l.Addr().String()
 	}
-	server, address := serve(old, "127.0.0.1:0")
-	creds, err := files.credentials()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds))
+	server, address := serve(old, trust.Controller, "127.0.0.1:0")
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(trust.Client(files, trust.Controller))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,27 +48,77 @@ func TestMutualTLSWithRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Stop()
-	serve(renewed, address)
+	server, _ = serve(old, trust.Gateway, address)
+	if err := ask(); err == nil {
+		t.Error("a server of another role was believed")
+	}
+	server.Stop()
+	serve(renewed, trust.Controller, address)
 	if err := ask(); err == nil {
 		t.Error("a server of another authority was believed")
 	}
-	renewed.issue(t, dir)
+	renewed.Files(t, dir, trust.Activator)
 	eventually(t, "the new authority is used", func() bool { return ask() == nil })
 }
 
-type drainServer struct {
-	*grpc.Server
-	*controlPlane
-}
-
-func (d drainServer) Stop() { d.Server.Stop() }
-
-func TestTLSFilesThatAreNotThere(t *testing.T) {
-	_, err := New(Options{
-		Name: "a", Listen: "127.0.0.1:0", ControlAddress: "127.0.0.1:1", Logger: quiet(),
-		TLS: TLSFiles{Cert: "/nonexistent/tls.crt", Key: "/nonexistent/tls.key", CA: "/nonexistent/ca.crt"},
-	})
-	if err == nil {
-		t.Error("missing files were accepted")
+// Requests are taken from gateways alone; over HTTP/1.1 and HTTP/2; and connections stay when certificates are
+// replaced, while new ones are made with the new ones.
+func TestOnlyGateways(t *testing.T) {
+	ca, next := trusttest.New(t), trusttest.New(t)
+	c := startSecureControlPlane(t, ca.Files(t, t.TempDir(), trust.Controller))
+	own := t.TempDir()
+	a := startActivator(t, c, func(o *Options) { o.Trust = ca.Files(t, own, trust.Activator) })
+	c.set(revisionOf(app(t, "p1", echo)))
+	over := func(s trust.Source, protocol string) *http.Client {
+		config := &tls.Config{InsecureSkipVerify: true}
+		if s != nil {
+			config = trust.Client(s, trust.Activator)
+		}
+		tr := &http.Transport{TLSClientConfig: config, Protocols: new(http.Protocols)}
+		tr.Protocols.SetHTTP1(protocol == "HTTP/1.1")
+		tr.Protocols.SetHTTP2(protocol == "HTTP/2.0")
+		t.Cleanup(tr.CloseIdleConnections)
+		return &http.Client{Transport: tr}
 	}
+	ask := func(c *http.Client) (*http.Response, error) {
+		req := newRequest(t, a, http.MethodGet, "/", nil)
+		req.URL.Scheme = "https"
+		res, err := c.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return res, err
+	}
+	good := func(what string, c *http.Client, protocol string) {
+		t.Helper()
+		if res, err := ask(c); err != nil || res.StatusCode != http.StatusOK || res.Proto != protocol {
+			t.Errorf("%s: %v, %v", what, res, err)
+		}
+	}
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		good("a gateway by "+protocol, over(ca.Files(t, t.TempDir(), trust.Gateway), protocol), protocol)
+		for what, s := range map[string]trust.Source{
+			"nobody": nil, "an activator": ca.Files(t, t.TempDir(), trust.Activator), "a controller": ca.Files(t, t.TempDir(), trust.Controller),
+			"somebody without a role": ca.Files(t, t.TempDir(), ""), "a gateway of others": next.Files(t, t.TempDir(), trust.Gateway),
+		} {
+			if res, err := ask(over(s, protocol)); err == nil {
+				t.Errorf("%s is let in by %s: %s", what, protocol, res.Status)
+			}
+		}
+	}
+	if res, err := client(t, false).Do(newRequest(t, a, http.MethodGet, "/", nil)); err == nil && res.StatusCode != http.StatusBadRequest {
+		t.Errorf("plain text is taken: %s", res.Status)
+	}
+
+	kept := over(ca.Files(t, t.TempDir(), trust.Gateway), "HTTP/2.0")
+	good("before", kept, "HTTP/2.0")
+	next.Believe(ca)
+	next.Files(t, own, trust.Activator)
+	good("an open connection after a change of the authority", kept, "HTTP/2.0")
+	if _, err := ask(over(ca.Files(t, t.TempDir(), trust.Gateway), "HTTP/1.1")); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("a gateway that does not believe the new authority: %v", err)
+	}
+	ca.Believe(next)
+	good("a gateway that was signed by the old one and believes both", over(ca.Files(t, t.TempDir(), trust.Gateway), "HTTP/1.1"), "HTTP/1.1")
+	good("a gateway that was signed by the new one", over(next.Files(t, t.TempDir(), trust.Gateway), "HTTP/1.1"), "HTTP/1.1")
 }

@@ -2,6 +2,7 @@ package activator
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -108,5 +109,8 @@ type connKey struct{}
 
 // withConn is a server's ConnContext: it makes the connection known to watch.
 func withConn(ctx context.Context, c net.Conn) context.Context {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
 	return context.WithValue(ctx, connKey{}, c)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"ebb.dev/ebb/trust"
 )
 
 // Options configure an activator. Zero values of durations and limits mean the
@@ -12,14 +14,16 @@ import (
 type Options struct {
 	Name string // node id for the control plane, unique among activators; a pod's name
 
-	Listen       string // host:port for requests, HTTP/1.1 and HTTP/2 without TLS on one port
+	Listen       string // host:port for requests, HTTP/1.1 and HTTP/2 on one port
 	Advertise    string // IP:PORT where gateways reach Listen; Listen itself when that has an IP
 	DrainListen  string // host:port for preStop hooks, GET /drain/<namespace>/<revision>; "" turns it off
 	DrainShared  bool   // other activators on this machine listen on DrainListen too: each takes some of the hooks
 	HealthListen string // host:port for /healthz, /readyz and /metrics; "" turns it off
 
-	ControlAddress string   // host:port of the control plane's gRPC server
-	TLS            TLSFiles // for ControlAddress; all empty means plaintext
+	ControlAddress string // host:port of the control plane's gRPC server; several, with commas between them, of which one leads
+	// Trust is what this activator proves itself with to the control plane, and how it knows it and
+	// gateways, which alone may then send requests. Nil: plain text, and everybody may.
+	Trust trust.Source
 
 	MaxHeld      int // requests held for one revision; 10,000
 	MaxHeldTotal int // requests held in all; 25,000
@@ -37,14 +41,6 @@ type Options struct {
 	Logger *slog.Logger // slog.Default
 }
 
-// TLSFiles are PEM files of a client certificate, its key and the authority that
-// signs the server's. They are read again for every connection, so that they can be rotated.
-type TLSFiles struct {
-	Cert, Key, CA string
-}
-
-func (f TLSFiles) empty() bool { return f == TLSFiles{} }
-
 // complete returns the options with defaults filled in, or what is missing.
 func (o Options) complete() (Options, error) {
 	var errs []error
@@ -54,9 +50,6 @@ func (o Options) complete() (Options, error) {
 		if f.value == "" {
 			errs = append(errs, fmt.Errorf("activator options: %s must be set", f.name))
 		}
-	}
-	if t := o.TLS; !t.empty() && (t.Cert == "" || t.Key == "" || t.CA == "") {
-		errs = append(errs, errors.New("activator options: TLS needs all of Cert, Key and CA, or none"))
 	}
 	for _, n := range []struct {
 		name  string

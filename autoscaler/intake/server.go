@@ -60,6 +60,8 @@ type Options struct {
 	// Settle is how long after New, and after a gateway's stream ended, the answers to AwaitIdle wait for gateways that carry
 	// traffic and are not back yet. Default 8 s: an Envoy waits 5 s before it opens a new stream (source/common/upstream/load_stats_reporter.cc).
 	Settle time.Duration
+	// Identify refuses a reporter that is not of the kind it says it is; nil takes everybody.
+	Identify func(context.Context, Kind) error
 	// MaxReporters bounds the streams served at once. Default 4096.
 	MaxReporters int
 	Logger       *slog.Logger

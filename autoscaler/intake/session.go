@@ -20,6 +20,8 @@ import (
 type session struct {
 	s      *Server
 	nudges chan struct{}
+	// identify refuses a reporter that is not of its kind; nil takes everybody.
+	identify func(Kind) error
 
 	mu    sync.Mutex
 	node  node
@@ -93,6 +95,9 @@ func (s *Server) newSession() *session {
 func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStatsServer) error {
 	s := v.s
 	sess := s.newSession()
+	if s.opt.Identify != nil {
+		sess.identify = func(k Kind) error { return s.opt.Identify(stream.Context(), k) }
+	}
 	s.mu.Lock()
 	if len(s.sessions) >= s.opt.MaxReporters {
 		s.mu.Unlock()
@@ -117,6 +122,10 @@ func (v service) StreamLoadStats(stream lrs.LoadReportingService_StreamLoadStats
 				return
 			}
 			if err := sess.report(msg.ProtoReflect().GetUnknown(), time.Now()); err != nil {
+				if _, said := status.FromError(err); said {
+					failed <- err
+					return
+				}
 				failed <- status.Errorf(codes.InvalidArgument, "load report of %q: %v", sess.node.id, err)
 				return
 			}
@@ -225,6 +234,11 @@ func (sess *session) report(msg []byte, now time.Time) error {
 		}
 		return nil
 	})
+	if err == nil && !sess.known && sess.identify != nil {
+		if err = sess.identify(sess.kind); err != nil {
+			clear(sess.busy)
+		}
+	}
 	if err != nil {
 		sess.mu.Unlock()
 		return err

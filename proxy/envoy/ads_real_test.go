@@ -2,20 +2,10 @@ package envoy_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -27,13 +17,16 @@ import (
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/xds"
 	"ebb.dev/ebb/test/envoytest"
+	"ebb.dev/ebb/test/trusttest"
+	"ebb.dev/ebb/trust"
 )
 
 // TestControlPlane starts Envoy with the real bootstrap against the real discovery
 // server over mutual TLS: Routes are loaded when they are first asked for, and again after
 // they were taken back.
 func TestControlPlane(t *testing.T) {
-	files, serverTLS := certificates(t)
+	ca := trusttest.New(t)
+	serverTLS := trust.Server(ca.Files(t, t.TempDir(), trust.Controller), []string{"h2"}, trust.Gateway)
 	subscribed := make(chan string, 100)
 	server := xds.New(xds.Options{OnSubscribe: func(_, name string, on bool) {
 		subscribed <- fmt.Sprint(name, " ", on)
@@ -90,13 +83,7 @@ func TestControlPlane(t *testing.T) {
 	server.Update(resources, nil)
 	server.Open()
 
-	bootstrap, err := envoy.Bootstrap(envoy.BootstrapConfig{
-		NodeID: "gateway-0", Controller: l.Addr().String(), Admin: "127.0.0.1:0", TLS: files,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := envoytest.Start(t, bootstrap)
+	e := envoytest.Start(t, bootstrapOf(t, l.Addr().String(), ca.Files(t, t.TempDir(), trust.Gateway)))
 	e.AwaitReady(t)
 	gw := &gateway{Envoy: e, external: e.Listener(t, "external")}
 	c := gw.client(t, gw.external)
@@ -140,51 +127,5 @@ func TestControlPlane(t *testing.T) {
 		if a := ask(t, c, "GET", "http://s0.test/", nil); a.status != 200 || a.body != "s0" {
 			t.Fatalf("generation %d: %d %q", generation, a.status, a.body)
 		}
-	}
-}
-
-// certificates makes a CA and one certificate for both sides.
-func certificates(t *testing.T) (*envoy.BootstrapTLS, *tls.Config) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	dir := t.TempDir()
-	files := &envoy.BootstrapTLS{
-		CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), CAFile: filepath.Join(dir, "ca.crt"),
-	}
-	for path, text := range map[string][]byte{files.CertFile: certPEM, files.CAFile: certPEM, files.KeyFile: keyPEM} {
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	authorities := x509.NewCertPool()
-	authorities.AppendCertsFromPEM(certPEM)
-	return files, &tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authorities,
-		MinVersion: tls.VersionTLS13,
 	}
 }

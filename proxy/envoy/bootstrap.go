@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -13,9 +14,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
@@ -34,12 +33,13 @@ const (
 	controllerConnect  = time.Second
 	controllerPing     = 10 * time.Second
 	controllerPingWait = 5 * time.Second
+	controllerDNS      = time.Second // replicas that come are found as soon
 )
 
 // BootstrapConfig is what a gateway has to be told before it can ask.
 type BootstrapConfig struct {
 	NodeID     string // unique among the gateways
-	Controller string // host:port of the control plane's gRPC listener
+	Controller string // host:port of the control plane's gRPC listener; several, with commas between them, of which one leads
 	// Admin is where Envoy's own interface listens: a loopback "ip:port" (port 0 picks
 	// one) or "unix:<path>". Empty: nowhere.
 	Admin string
@@ -50,10 +50,14 @@ type BootstrapConfig struct {
 	Overload OverloadLimits
 }
 
-// BootstrapTLS are the PEM files of mutual TLS with the control plane.
+// BootstrapTLS are the PEM files of mutual TLS with the control plane. They are read again when
+// something in their folders is replaced.
 type BootstrapTLS struct {
 	CertFile, KeyFile, CAFile string
-	ServerName                string // in the control plane's certificate; "" is the host of Controller
+	// Folder, absolute, is where the gateway finds what [BootstrapFiles] gives.
+	Folder string
+	// Controller is the URI that the control plane's certificate must have.
+	Controller string
 }
 
 // Bootstrap makes the YAML file a gateway is started with. All else it learns from
@@ -130,18 +134,29 @@ func controllerService() *corev3.GrpcService {
 	}}}
 }
 
+// controllerUpstream is all replicas of the control plane. Only the one that leads listens, so a connection is refused
+// at once by the others, and the next attempt goes to the next.
 func controllerUpstream(c BootstrapConfig) (*clusterv3.Cluster, error) {
-	host, portText, err := net.SplitHostPort(c.Controller)
-	if err != nil {
-		return nil, fmt.Errorf("controller %q: host:port is needed: %w", c.Controller, err)
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || host == "" || port == 0 {
-		return nil, fmt.Errorf("controller %q: host:port is needed", c.Controller)
-	}
-	kind := clusterv3.Cluster_STRICT_DNS
-	if _, err := netip.ParseAddr(host); err == nil {
-		kind = clusterv3.Cluster_STATIC
+	kind := clusterv3.Cluster_STATIC
+	var replicas []*endpointv3.LbEndpoint
+	for _, one := range strings.Split(c.Controller, ",") {
+		host, portText, err := net.SplitHostPort(strings.TrimSpace(one))
+		if err != nil {
+			return nil, fmt.Errorf("controller %q: host:port is needed: %w", one, err)
+		}
+		port, err := strconv.ParseUint(portText, 10, 16)
+		if err != nil || host == "" || port == 0 {
+			return nil, fmt.Errorf("controller %q: host:port is needed", one)
+		}
+		if _, err := netip.ParseAddr(host); err != nil {
+			kind = clusterv3.Cluster_STRICT_DNS
+		}
+		replicas = append(replicas, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+			Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+				Address:       host,
+				PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+			}}},
+		}}})
 	}
 	options, err := typed(&httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
@@ -167,65 +182,28 @@ func controllerUpstream(c BootstrapConfig) (*clusterv3.Cluster, error) {
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpProtocolOptions: options},
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: controllerCluster,
-			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
-					Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-						Address:       host,
-						PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
-					}}},
-				}},
-			}}}},
+			Endpoints:   []*endpointv3.LocalityLbEndpoints{{LbEndpoints: replicas}},
 		},
 	}
+	if kind == clusterv3.Cluster_STRICT_DNS {
+		cluster.DnsRefreshRate = span(controllerDNS)
+	}
 	if c.TLS != nil {
-		if cluster.TransportSocket, err = controllerTLS(*c.TLS, host); err != nil {
+		if cluster.TransportSocket, err = controllerTLS(*c.TLS); err != nil {
 			return nil, err
 		}
 	}
 	return cluster, nil
 }
 
-func controllerTLS(t BootstrapTLS, host string) (*corev3.TransportSocket, error) {
+func controllerTLS(t BootstrapTLS) (*corev3.TransportSocket, error) {
 	if t.CertFile == "" || t.KeyFile == "" || t.CAFile == "" {
 		return nil, errors.New("tls: a certificate, its key and the CA's certificate are needed")
 	}
-	name := t.ServerName
-	if name == "" {
-		name = host
+	if !filepath.IsAbs(t.Folder) || t.Controller == "" {
+		return nil, fmt.Errorf("tls: folder %q must be absolute, and the control plane's URI %q is needed", t.Folder, t.Controller)
 	}
-	san := tlsv3.SubjectAltNameMatcher_DNS
-	sni := name
-	if _, err := netip.ParseAddr(name); err == nil {
-		san = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
-		sni = "" // never an address, RFC 6066
-	}
-	file := func(path string) *corev3.DataSource {
-		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: path}}
-	}
-	config, err := typed(&tlsv3.UpstreamTlsContext{
-		Sni: sni,
-		CommonTlsContext: &tlsv3.CommonTlsContext{
-			TlsParams:       &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
-			AlpnProtocols:   []string{"h2"},
-			TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: file(t.CertFile), PrivateKey: file(t.KeyFile)}},
-			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
-				ValidationContext: &tlsv3.CertificateValidationContext{
-					TrustedCa: file(t.CAFile),
-					MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
-						SanType: san,
-						Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}},
-					}},
-				},
-			},
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &corev3.TransportSocket{
-		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: config},
-	}, nil
+	return mutualTLS(t.Controller, []string{"h2"}, fromFile(t.Folder, identityFile), fromFile(t.Folder, authoritiesFile))
 }
 
 func adminAddress(admin string) (*corev3.Address, error) {

@@ -33,11 +33,20 @@ const httpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOpti
 // the same name. Envoy asks for them at once and, when the cluster changes, needs them
 // sent again.
 func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
-	protocol, err := upstreamProtocol(c.Protocol)
+	made, err := cluster(c, upstreamIdle)
+	if err != nil {
+		return nil, err
+	}
+	return check(who(c.Owner, c.Name), made)
+}
+
+// cluster is Cluster with connections that may be idle for so long, not checked yet.
+func cluster(c ir.Cluster, idle time.Duration) (*clusterv3.Cluster, error) {
+	protocol, err := upstreamProtocol(c.Protocol, idle)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", who(c.Owner, c.Name), err)
 	}
-	return check(who(c.Owner, c.Name), &clusterv3.Cluster{
+	return &clusterv3.Cluster{
 		Name:                          c.Name,
 		AltStatName:                   c.Stats,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
@@ -62,19 +71,19 @@ func Cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 		}}},
 		OutlierDetection:              outlierDetection(),
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpProtocolOptions: protocol},
-	})
+	}, nil
 }
 
-// upstreamProtocol says what to speak to the endpoints. They have no TLS, so it
+// upstreamProtocol says what to speak to the endpoints. Pods have no TLS, so it
 // cannot be negotiated: it is given, or it is the client's.
-func upstreamProtocol(p ir.Protocol) (*anypb.Any, error) {
+func upstreamProtocol(p ir.Protocol, idle time.Duration) (*anypb.Any, error) {
 	http1 := &corev3.Http1ProtocolOptions{EnableTrailers: true}
 	http2 := &corev3.Http2ProtocolOptions{
 		InitialStreamWindowSize:     count(upstreamStreamWindow),
 		InitialConnectionWindowSize: count(upstreamConnectionWindow),
 	}
 	options := &httpv3.HttpProtocolOptions{
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(upstreamIdle)},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(idle)},
 		OutlierDetection:          answersAreNoFailures(),
 	}
 	switch p {

@@ -27,6 +27,10 @@ const (
 	holdHostSelections   = 3
 	holdExtraHeaderKiB   = 32 // what the gateway itself adds to a request
 	holdExtraHeaderCount = 32
+
+	// Connections to activators, which never close one themselves, outlive the pauses of common traffic: each costs a
+	// handshake.
+	activatorIdle = 10 * time.Minute
 )
 
 // HoldResources are what a gateway needs to reach an activator by way of a hold.
@@ -49,7 +53,15 @@ func Hold(h ir.Hold) (*HoldResources, error) {
 	out := &HoldResources{}
 	var err error
 	name := holdCluster(h.Name)
-	if out.Cluster, err = Cluster(ir.Cluster{Name: name, Protocol: ir.Auto}); err != nil {
+	if out.Cluster, err = cluster(ir.Cluster{Name: name, Protocol: ir.Auto}, activatorIdle); err != nil {
+		return fail(err)
+	}
+	if h.Identity != "" {
+		if out.Cluster.TransportSocket, err = activatorTLS(h.Identity); err != nil {
+			return fail(err)
+		}
+	}
+	if out.Cluster, err = check("hold "+h.Name, out.Cluster); err != nil {
 		return fail(err)
 	}
 	endpoints := ir.Endpoints{Cluster: name}

@@ -45,6 +45,17 @@ type Endpoint struct {
 type Hold struct {
 	Name       string
 	Activators []Endpoint // the one to use, and then those that stand in for it; at least one
+	// Identity is the URI that the activators' certificates must have; the gateway shows its own. "" is
+	// plain text.
+	Identity string `json:",omitempty"`
+}
+
+// Trust is how gateways and activators prove to each other what they are.
+type Trust struct {
+	// Files, PEM, that every gateway has, and reads again when they change.
+	CertificateFile, KeyFile, AuthoritiesFile string
+	// Activators is the URI in the certificates of activators.
+	Activators string
 }
 
 // Endpoints are a cluster's endpoints by priority: 0 the pods, 1 the activators,

@@ -48,6 +48,9 @@ func (p *Publisher) publishHolds(slots int, activators []members.Member) []xds.K
 	var set []*xds.Resource
 	var keys []xds.Key
 	for _, h := range holds(slots, activators) {
+		if t := p.opts.Trust; t != nil {
+			h.Identity = t.Activators
+		}
 		resources, err := encodeHold(h)
 		if err != nil {
 			p.opts.Logger.Error("an activator is not published", "activator", h.Name, "error", err)

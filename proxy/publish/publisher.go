@@ -41,7 +41,7 @@ type Activators interface {
 	Left(id string, others int)
 }
 
-// Options are what a [Publisher] works with. All but Activators, Live, Track, IdleAfter, Grace and Logger are required.
+// Options are what a [Publisher] works with. All but Activators, Live, Trust, Track, IdleAfter, Grace and Logger are required.
 type Options struct {
 	Cache      cache.Cache   // Routes, Revisions and pods are read from it; it need not be started yet
 	Live       client.Reader // the API server itself; required where a listener has TLS, to read the Secrets in use
@@ -49,6 +49,7 @@ type Options struct {
 	XDS        xds.Options   // OnState and OnSubscribe are set by the Publisher
 	Listeners  []ir.Listener // what every gateway listens on
 	Activators Activators    // those that share pods; nil where none can be spoken to
+	Trust      *ir.Trust     // between gateways and activators; nil is plain text
 
 	// Track is told which clusters have pods that gateways send to, so that only
 	// those are reported on.
@@ -368,6 +369,19 @@ func (p *Publisher) publishListeners() error {
 			return err
 		}
 		set = append(set, r)
+	}
+	if t := p.opts.Trust; t != nil {
+		secrets, err := envoy.TrustSecrets(*t)
+		if err != nil {
+			return err
+		}
+		for _, m := range secrets {
+			r, err := xds.NewResource(m.GetName(), m)
+			if err != nil {
+				return err
+			}
+			set = append(set, r)
+		}
 	}
 	p.server.Update(set, gone)
 	return nil

@@ -34,7 +34,7 @@ func (m *model) say(t *rapid.T, req *discovery.DeltaDiscoveryRequest) {
 }
 
 func (m *model) start(t *rapid.T, s *Server) {
-	st, err := s.connect(&core.Node{Id: "m", Cluster: "ebb-gateway"}, "")
+	st, err := s.connect(&core.Node{Id: "m", Cluster: "ebb-gateway"}, Gateway, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,9 @@ func (st *stream) receive(req *discovery.DeltaDiscoveryRequest) error {
 	if url == "" || len(url) > maxName || !utf8.ValidString(url) {
 		return status.Error(codes.InvalidArgument, "xds: the request has no usable type URL")
 	}
+	if !st.s.opts.MayAsk(st.role, url) {
+		return status.Errorf(codes.PermissionDenied, "xds: a client of the role %s may not ask for %s", st.role, shortType(url))
+	}
 	var c *channel
 	if kd := st.s.kinds[url]; kd != nil {
 		for _, ch := range st.channels {

@@ -31,6 +31,15 @@ func (s *Server) DeltaAggregatedResources(g discovery.AggregatedDiscoveryService
 	if err != nil {
 		return err
 	}
+	addr := ""
+	if p, ok := peer.FromContext(ctx); ok {
+		addr = p.Addr.String()
+	}
+	role, err := s.opts.Identify(ctx, req.GetNode())
+	if err != nil {
+		s.opts.Logger.Warn("xds: refused", "node", truncate(req.GetNode().GetId()), "peer", addr, "error", err)
+		return err
+	}
 	select {
 	case <-s.opened:
 	case <-s.closed:
@@ -38,11 +47,7 @@ func (s *Server) DeltaAggregatedResources(g discovery.AggregatedDiscoveryService
 	case <-ctx.Done():
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	addr := ""
-	if p, ok := peer.FromContext(ctx); ok {
-		addr = p.Addr.String()
-	}
-	st, err := s.connect(req.GetNode(), addr)
+	st, err := s.connect(req.GetNode(), role, addr)
 	if err != nil {
 		return err
 	}
@@ -94,8 +99,8 @@ func errClosed() error {
 
 // connect adds a stream. Only a few words of the node are kept: Envoy sends tens
 // of kilobytes.
-func (s *Server) connect(n *core.Node, addr string) (*stream, error) {
-	st := &stream{s: s, node: n.GetId(), cluster: n.GetCluster(), peer: addr, role: s.opts.Role(n), since: time.Now(),
+func (s *Server) connect(n *core.Node, role Role, addr string) (*stream, error) {
+	st := &stream{s: s, node: n.GetId(), cluster: n.GetCluster(), peer: addr, role: role, since: time.Now(),
 		wake: make(chan struct{}, 1), sent: map[string]*response{}, kept: map[*item]struct{}{}}
 	s.mu.Lock()
 	if len(s.streams) >= s.opts.MaxStreams {

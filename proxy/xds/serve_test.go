@@ -257,7 +257,7 @@ func FuzzRequest(f *testing.F) {
 		c, e, r, sc := fake(Key{ClusterType, "c"}, "1"), fake(Key{EndpointType, "c"}, "1"), fake(Key{RouteType, "r"}, "1"), fake(Key{ScopeType, "s"}, "1")
 		c.Lazy, c.Needs, r.Needs, sc.Needs = true, []Key{e.Key}, []Key{c.Key}, []Key{r.Key}
 		s.Update([]*Resource{c, e, r, sc}, nil)
-		st, err := s.connect(nil, "")
+		st, err := s.connect(nil, Other, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -48,8 +49,12 @@ type Options struct {
 	// ignores (EDS, RDS, SDS), removed_resources for the others. It is called
 	// under the server's lock: it must be quick and must not call the server.
 	Missing func(typeURL, name string) *Resource
-	// Role of a client; DefaultRole if nil.
-	Role func(*core.Node) Role
+	// Identify says what a client is, by the context of its call and the node that it sent, or
+	// refuses it; DefaultRole if nil.
+	Identify func(context.Context, *core.Node) (Role, error)
+	// MayAsk says whether clients of a role may subscribe to a type; a stream that asks for
+	// another one ends. All may ask for all if nil.
+	MayAsk func(Role, string) bool
 	// Logger; slog.Default() if nil.
 	Logger *slog.Logger
 	// Metrics is where the collectors are registered; nil for nowhere.
@@ -72,8 +77,11 @@ type Options struct {
 }
 
 func (o *Options) defaults() {
-	if o.Role == nil {
-		o.Role = DefaultRole
+	if o.Identify == nil {
+		o.Identify = func(_ context.Context, n *core.Node) (Role, error) { return DefaultRole(n), nil }
+	}
+	if o.MayAsk == nil {
+		o.MayAsk = func(Role, string) bool { return true }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

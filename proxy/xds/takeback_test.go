@@ -35,7 +35,7 @@ type scopeState struct {
 func routesOf(scope string) string { return "r" + string('0'+(scope[1]-'0')%2) }
 
 func (d *onDemand) connect(t *rapid.T, s *Server) {
-	st, err := s.connect(&core.Node{Id: "d", Cluster: "ebb-gateway"}, "")
+	st, err := s.connect(&core.Node{Id: "d", Cluster: "ebb-gateway"}, Gateway, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,7 +148,7 @@ func (tr *transcript) run(d *datadriven.TestData) error {
 				c = a.Vals[0]
 			}
 		}
-		st, err := tr.s.connect(&core.Node{Id: arg(0), Cluster: c}, "")
+		st, err := tr.s.connect(&core.Node{Id: arg(0), Cluster: c}, DefaultRole(&core.Node{Cluster: c}), "")
 		if err != nil {
 			return err
 		}

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -16,6 +13,7 @@ import (
 
 	"ebb.dev/ebb/proxy/envoy"
 	"ebb.dev/ebb/proxy/xds"
+	"ebb.dev/ebb/trust"
 )
 
 // gateways are clients of delta ADS that do towards the control plane what an Envoy does,
@@ -40,18 +38,11 @@ type gateway struct {
 
 // gateways connects so many to the platform, and returns when each has the Route's configuration.
 func (b *bench) gateways(ctx context.Context, n int, route string) (*gateways, error) {
-	pair, err := tls.LoadX509KeyPair(b.dir.PKI("mesh-gateway.crt"), b.dir.PKI("mesh-gateway.key"))
-	if err != nil {
+	own := &trust.Files{Certificate: b.dir.PKI("mesh-gateway.crt"), Key: b.dir.PKI("mesh-gateway.key"), Authorities: b.dir.PKI("mesh-ca.crt")}
+	if err := own.Check(); err != nil {
 		return nil, err
 	}
-	ca, err := os.ReadFile(b.dir.PKI("mesh-ca.crt"))
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(ca)
-	return connectGateways(ctx, n, route, b.running.Control,
-		credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, RootCAs: pool}))
+	return connectGateways(ctx, n, route, b.running.Control, credentials.NewTLS(trust.Client(own, trust.Controller)))
 }
 
 func connectGateways(ctx context.Context, n int, route, address string, transport credentials.TransportCredentials) (*gateways, error) {

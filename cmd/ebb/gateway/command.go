@@ -57,7 +57,7 @@ func Command() *cobra.Command {
 	f := cmd.Flags()
 	b := &c.Bootstrap
 	f.StringVar(&b.NodeID, "name", os.Getenv("POD_NAME"), "`NAME`, unique among gateways; $POD_NAME when not given")
-	f.StringVar(&b.Controller, "control", "ebb-controller.ebb-system.svc:18000", "`HOST:PORT` of the control plane")
+	f.StringVar(&b.Controller, "control", "ebb-controller.ebb-system.svc:18000", "`HOST:PORT` of the control plane; several with commas between them, or a name that stands for several, where replicas take turns")
 	f.StringVar(&tls.CertFile, "tls-cert", "", "certificate `FILE` for the control connection")
 	f.StringVar(&tls.KeyFile, "tls-key", "", "private key `FILE` for the control connection")
 	f.StringVar(&tls.CAFile, "tls-ca", "", "`FILE` with the authorities whose certificates the control plane must have")

@@ -3,11 +3,13 @@ package gateway
 import (
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
 	"ebb.dev/ebb/cmd/ebb/supervise"
 	"ebb.dev/ebb/proxy/envoy"
+	"ebb.dev/ebb/trust"
 )
 
 // Config is one gateway.
@@ -21,8 +23,26 @@ type Config struct {
 	Logger      *slog.Logger
 }
 
-// Write makes the bootstrap's file.
+// Write makes the bootstrap's file, and those that it refers to beside it.
 func (c Config) Write() error {
+	folder, err := filepath.Abs(filepath.Dir(c.File))
+	if err != nil {
+		return err
+	}
+	if c.Bootstrap.TLS != nil {
+		secured := *c.Bootstrap.TLS
+		secured.Folder, secured.Controller = folder, trust.Controller.URI().String()
+		c.Bootstrap.TLS = &secured
+	}
+	files, err := envoy.BootstrapFiles(c.Bootstrap)
+	if err != nil {
+		return err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o600); err != nil {
+			return err
+		}
+	}
 	text, err := envoy.Bootstrap(c.Bootstrap)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,7 @@ type Certificate struct {
 	Client       bool   // may be a client
 	DNS          []string
 	IPs          []net.IP
+	URI          *url.URL // nil for none
 }
 
 // Ensure makes what is missing, and renews what expires soon, is not signed by its
@@ -107,7 +109,14 @@ func (c Certificate) matches(have *x509.Certificate, signer *pair, now time.Time
 	}
 	sameIPs := slices.EqualFunc(have.IPAddresses, c.IPs, func(a, b net.IP) bool { return a.Equal(b) })
 	return have.Subject.CommonName == c.CommonName && organization == c.Organization &&
-		slices.Equal(have.DNSNames, c.DNS) && sameIPs && slices.Equal(have.ExtKeyUsage, c.usage())
+		slices.Equal(have.DNSNames, c.DNS) && sameIPs && slices.EqualFunc(have.URIs, c.uris(), func(a, b *url.URL) bool { return a.String() == b.String() }) && slices.Equal(have.ExtKeyUsage, c.usage())
+}
+
+func (c Certificate) uris() []*url.URL {
+	if c.URI == nil {
+		return nil
+	}
+	return []*url.URL{c.URI}
 }
 
 func (c Certificate) usage() []x509.ExtKeyUsage {
@@ -147,6 +156,7 @@ func newLeaf(dir string, c Certificate, signer *pair, now time.Time) error {
 		ExtKeyUsage:           c.usage(),
 		DNSNames:              c.DNS,
 		IPAddresses:           c.IPs,
+		URIs:                  c.uris(),
 	}, signer)
 	return err
 }

@@ -28,7 +28,10 @@ func ActivatorCommand() *cobra.Command {
 				return errors.New("--name is needed: the control plane tells activators apart by it")
 			}
 			o.Logger = newLogger(verbose)
-			o.TLS = activator.TLSFiles{Cert: files.cert, Key: files.key, CA: files.ca}
+			var err error
+			if o.Trust, err = files.source(o.Logger); err != nil {
+				return err
+			}
 			if err := profiles.start(cmd.Context(), o.Logger); err != nil {
 				return err
 			}
@@ -42,7 +45,7 @@ func ActivatorCommand() *cobra.Command {
 	f.BoolVar(&o.DrainShared, "drain-shared", false, "other activators on this machine listen on --drain-listen too")
 	f.StringVar(&o.DrainListen, "drain-listen", ":8013", "`ADDRESS` for the preStop hooks of pods")
 	f.StringVar(&o.HealthListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz and /readyz")
-	f.StringVar(&o.ControlAddress, "control", "ebb-controller.ebb-system.svc:18000", "`HOST:PORT` of the control plane")
+	f.StringVar(&o.ControlAddress, "control", "ebb-controller.ebb-system.svc:18000", "`HOST:PORT` of the control plane; several with commas between them, or a name that stands for several, where replicas take turns")
 	files.flags(f)
 	profiles.flags(f)
 	f.IntVar(&o.MaxHeld, "max-held", 0, "requests held for one revision; more are refused (default 10000)")

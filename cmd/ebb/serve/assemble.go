@@ -32,6 +32,7 @@ import (
 	"ebb.dev/ebb/proxy/members"
 	"ebb.dev/ebb/proxy/publish"
 	"ebb.dev/ebb/proxy/xds"
+	"ebb.dev/ebb/trust"
 )
 
 // lookForCertManager is how often it is looked for while certificates are wanted and it is not there.
@@ -39,23 +40,26 @@ const lookForCertManager = 3 * time.Second
 
 // assemble connects the parts: controllers write what the publisher reads, the
 // publisher fills the discovery server, load reports reach the scaler, and the scaler drains through the publisher.
-func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener) error {
+func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener, own trust.Source) error {
 	var publisher *publish.Publisher
-	loads := intake.New(intake.Options{
+	reports := intake.Options{
 		Used:   func(cluster string) { publisher.Used(cluster) },
 		Logger: log.With("part", "intake"),
-	})
+	}
+	discovery := xds.Options{Missing: missing, Logger: log.With("part", "xds"), Metrics: metrics.Registry}
+	identified(own, &discovery, &reports)
+	loads := intake.New(reports)
 	activators := members.New(members.Options{
-		Store:    &activatorList{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.namespace},
-		Identify: o.tls.identify(activatorName),
-		Logger:   log.With("part", "members"),
+		Store:  &activatorList{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.namespace},
+		Logger: log.With("part", "members"),
 	})
 	publisher, err := publish.New(publish.Options{
 		Cache:      mgr.GetCache(),
 		Live:       mgr.GetAPIReader(),
 		Settings:   store,
-		XDS:        xds.Options{Missing: missing, Logger: log.With("part", "xds"), Metrics: metrics.Registry},
+		XDS:        discovery,
 		Listeners:  listeners,
+		Trust:      o.gatewayTrust(own),
 		Activators: activators,
 		Track:      loads.Track,
 		IdleAfter:  o.idleAfter,
@@ -116,17 +120,13 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	}
 	admission.Register(mgr.GetWebhookServer(), store, revision.DryRun(mgr.GetClient(), store))
 
-	transport, err := o.tls.credentials()
-	if err != nil {
-		return err
-	}
-	server := grpc.NewServer(append(xds.GRPCOptions(), grpc.Creds(transport))...)
+	server := grpc.NewServer(append(xds.GRPCOptions(), serverOptions(own)...)...)
 	publisher.Server().Register(server)
 	loads.Register(server)
 	link.RegisterMembershipServer(server, activators)
 	link.RegisterDrainServer(server, drainServer{service: &autoscaler.DrainService{Scaler: scaler, Live: mgr.GetAPIReader()}})
-	discovery := &control{address: o.xdsListen, server: server, log: log}
-	if err := mgr.Add(discovery); err != nil {
+	serving := &control{address: o.xdsListen, server: server, log: log}
+	if err := mgr.Add(serving); err != nil {
 		return fmt.Errorf("add the discovery server: %w", err)
 	}
 	synced := &synced{cache: mgr.GetCache()}
@@ -141,7 +141,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 			return unless(!health.leading(mgr)() || publisher.Complete(), "it is not complete yet")
 		}},
 		{"discovery", func(*http.Request) error {
-			return unless(!health.leading(mgr)() || discovery.open.Load(), "its server does not listen yet")
+			return unless(!health.leading(mgr)() || serving.open.Load(), "its server does not listen yet")
 		}},
 	})
 	return nil

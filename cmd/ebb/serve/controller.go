@@ -36,6 +36,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/controllers/credentials"
 	settingscontroller "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/translate"
@@ -46,6 +47,9 @@ type controllerOptions struct {
 	kubeconfig, namespace        string
 	xdsListen                    string
 	tls                          tlsFiles
+	gatewayTLS                   tlsFiles // where gateways have theirs
+	issue                        bool     // certificates are kept in Secrets
+	webhookService               string
 	webhookListen                string
 	webhookCert, webhookKey      string
 	metricsListen                string
@@ -77,6 +81,11 @@ func ControllerCommand(version string) *cobra.Command {
 	f.StringVar(&o.namespace, "namespace", "ebb-system", "namespace of the settings and the lease")
 	f.StringVar(&o.xdsListen, "xds-listen", ":18000", "`ADDRESS` for gateways and activators: discovery, load reports, draining")
 	o.tls.flags(f)
+	f.StringVar(&o.gatewayTLS.cert, "gateway-tls-cert", "/etc/ebb/tls/tls.crt", "`FILE` that every gateway has its certificate in, for the way to activators; gateways read it again when it changes")
+	f.StringVar(&o.gatewayTLS.key, "gateway-tls-key", "/etc/ebb/tls/tls.key", "`FILE` that every gateway has its private key in")
+	f.StringVar(&o.gatewayTLS.ca, "gateway-tls-ca", "/etc/ebb/tls/ca.crt", "`FILE` that every gateway has the authorities in")
+	f.BoolVar(&o.issue, "issue-certificates", false, "keep the certificates of all parts in Secrets of the namespace, and use this part's own from there; instead of --tls-* and --webhook-cert, --webhook-key")
+	f.StringVar(&o.webhookService, "webhook-service", "ebb-controller", "`NAME` of the Service by which the kube-apiserver reaches admission, for its certificate")
 	f.StringVar(&o.webhookListen, "webhook-listen", ":9443", "`ADDRESS` for admission requests")
 	f.StringVar(&o.webhookCert, "webhook-cert", "", "certificate `FILE` for admission")
 	f.StringVar(&o.webhookKey, "webhook-key", "", "private key `FILE` for admission")
@@ -108,6 +117,9 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if o.drainAddress != "" && o.drainService != "" {
 		return errors.New("--drain-address and --drain-service: one of them is needed")
 	}
+	if err := o.checkCertificates(); err != nil {
+		return err
+	}
 	listeners, err := o.listeners()
 	if err != nil {
 		return err
@@ -120,7 +132,19 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
-	hooks, err := o.webhookServer()
+	own, err := o.tls.source(log)
+	if err != nil {
+		return err
+	}
+	certificate := o.webhookFiles
+	var keeper *credentials.Keeper
+	if o.issue {
+		if keeper, err = o.keeper(ctx, config, scheme, log); err != nil {
+			return err
+		}
+		own, certificate = &keeper.Controller, held(&keeper.Webhook)
+	}
+	hooks, err := o.webhookServer(certificate)
 	if err != nil {
 		return err
 	}
@@ -153,7 +177,13 @@ func (o *controllerOptions) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := o.assemble(log, mgr, health, store, listeners); err != nil {
+	if keeper != nil {
+		keeper.Leading = health.leading(mgr)
+		if err := credentials.Add(mgr, keeper); err != nil {
+			return err
+		}
+	}
+	if err := o.assemble(log, mgr, health, store, listeners, own); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
@@ -211,19 +241,13 @@ func trimPod(o any) (any, error) {
 	return pod, nil
 }
 
-func (o *controllerOptions) webhookServer() (webhook.Server, error) {
+func (o *controllerOptions) webhookServer(certificate certificateOf) (webhook.Server, error) {
 	host, port, err := splitHostPort("--webhook-listen", o.webhookListen)
 	if err != nil {
 		return nil, err
 	}
-	if o.webhookCert == "" || o.webhookKey == "" {
-		return nil, errors.New("--webhook-cert and --webhook-key are needed: the kube-apiserver calls admission over TLS only")
-	}
 	return webhook.NewServer(webhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(o.webhookCert, o.webhookKey)
-			return &pair, err
-		}
+		c.GetCertificate = certificate
 	}}}), nil
 }
 

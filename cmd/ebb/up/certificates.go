@@ -7,6 +7,7 @@ import (
 
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/cmd/ebb/pki"
+	"ebb.dev/ebb/trust"
 )
 
 const nodeName = "ebb"
@@ -33,10 +34,9 @@ func certificates() []pki.Certificate {
 		{Name: frontProxy, CommonName: frontProxy, Authority: front, Client: true},
 		{Name: "controller", CommonName: controllerUser, Organization: "system:masters", Authority: kube, Client: true},
 		{Name: "webhook", CommonName: "ebb-webhook", Authority: mesh, Server: true, DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
-		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, Client: true,
-			DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
-		{Name: "mesh-activator", CommonName: "ebb-activator", Authority: mesh, Client: true},
-		{Name: "mesh-gateway", CommonName: "ebb-gateway", Authority: mesh, Client: true},
+		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, URI: trust.Controller.URI()},
+		{Name: "mesh-activator", CommonName: "ebb-activator", Authority: mesh, Server: true, Client: true, URI: trust.Activator.URI()},
+		{Name: "mesh-gateway", CommonName: "ebb-gateway", Authority: mesh, Client: true, URI: trust.Gateway.URI()},
 	}
 }
 

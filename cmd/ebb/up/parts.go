@@ -156,6 +156,7 @@ func (l *layout) controller() supervise.Spec {
 	args := []string{
 		"controller", "--kubeconfig=" + p("controller.kubeconfig"), "--namespace=" + systemNamespace,
 		"--xds-listen=" + l.at("xds"), "--tls-cert=" + p("mesh-controller.crt"), "--tls-key=" + p("mesh-controller.key"), "--tls-ca=" + p("mesh-ca.crt"),
+		"--gateway-tls-cert=" + p("mesh-gateway.crt"), "--gateway-tls-key=" + p("mesh-gateway.key"), "--gateway-tls-ca=" + p("mesh-ca.crt"),
 		"--webhook-listen=" + l.at("webhook"), "--webhook-cert=" + p("webhook.crt"), "--webhook-key=" + p("webhook.key"),
 		"--metrics-listen=" + l.at("controller-metrics"), "--drain-address=" + l.at("activator-drain"),
 		"--http-listen=" + l.external(), "--https-listen=" + l.externalHTTPS(), "--http-internal-listen=" + l.at("internal"),
