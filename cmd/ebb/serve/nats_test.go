@@ -1,0 +1,165 @@
+package serve
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ebb.dev/ebb/cmd/ebb/pki"
+	"ebb.dev/ebb/eventing/engine"
+	"ebb.dev/ebb/eventing/event"
+	"ebb.dev/ebb/eventing/jetstream"
+	"ebb.dev/ebb/eventing/natsserver"
+)
+
+// startNATS runs the command until the test ends or stop is called, and returns where it listens.
+func startNATS(t *testing.T, n natsFlags) (url string, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, done := make(chan string, 1), make(chan error, 1)
+	n.server.Listen, n.sync, n.maxPayload, n.maxStore = "127.0.0.1:0", "always", "2Mi", "100Ti"
+	n.started = func(url string) { ready <- url }
+	go func() { done <- n.run(ctx) }()
+	select {
+	case url = <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	ended := false
+	stop = func() {
+		if !ended {
+			ended = true
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(stop)
+	return url, stop
+}
+
+// TestNATSKeepsEvents: an event outlives the server, and clients need what they are asked for.
+func TestNATSKeepsEvents(t *testing.T) {
+	folder := t.TempDir()
+	certs := filepath.Join(folder, "certs")
+	if _, err := pki.Ensure(certs, []string{"ca"}, []pki.Certificate{{Name: "nats", CommonName: "nats", Authority: "ca", Server: true, Client: true, IPs: []net.IP{net.IPv4(127, 0, 0, 1)}}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	password := filepath.Join(folder, "password")
+	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := tlsFiles{cert: filepath.Join(certs, "nats.crt"), key: filepath.Join(certs, "nats.key"), ca: filepath.Join(certs, "ca.crt")}
+	flags := natsFlags{tls: files, passwordFile: password}
+	flags.server.Folder, flags.server.User = filepath.Join(folder, "data"), "ebb"
+
+	client := func(url, user, password string) *jetstream.Engine {
+		config, err := files.config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := jetstream.Open(jetstream.Options{URL: url, User: user, Password: password, TLS: config})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = e.Close() })
+		return e
+	}
+	e := &event.Event{ID: "1", Source: "/s", Type: "t"}
+	url, stop := startNATS(t, flags)
+	one := client(url, "ebb", "secret")
+	if err := one.PutTopic(t.Context(), engine.Topic{Name: "b.a.b.c"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Publish(t.Context(), "b.a.b.c", e); err != nil {
+		t.Fatal(err)
+	}
+	wrong := client(url, "ebb", "guess")
+	if err := wrong.PutTopic(t.Context(), engine.Topic{Name: "b.a.b.d"}); err == nil {
+		t.Error("a client with another password was let in")
+	}
+	plain, err := jetstream.Open(jetstream.Options{URL: url, User: "ebb", Password: "secret", Patience: time.Millisecond})
+	if err == nil {
+		if plain.Ready(t.Context()) == nil {
+			t.Error("a client without a certificate was let in")
+		}
+		_ = plain.Close()
+	}
+	stop()
+
+	url, _ = startNATS(t, flags)
+	again, err := client(url, "ebb", "secret").Publish(t.Context(), "b.a.b.c", e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (engine.Stored{Sequence: 1, Duplicate: true}); again != want {
+		t.Errorf("after a restart: %+v, want %+v", again, want)
+	}
+}
+
+func TestNATSHealth(t *testing.T) {
+	h := &natsHealth{}
+	web := httptest.NewServer(h.handler())
+	defer web.Close()
+	get := func(path string) (int, string) {
+		answer, err := http.Get(web.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		text, _ := io.ReadAll(answer.Body)
+		return answer.StatusCode, string(text)
+	}
+	if status, text := get("/readyz"); status != 503 || !strings.Contains(text, "starting") {
+		t.Errorf("/readyz: %d %s", status, text)
+	}
+	running, err := natsserver.Start(t.Context(), natsserver.Options{Listen: "127.0.0.1:0", Folder: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.set(running)
+	if status, _ := get("/readyz"); status != 200 {
+		t.Errorf("/readyz: %d", status)
+	}
+	if status, _ := get("/healthz"); status != 200 {
+		t.Errorf("/healthz: %d", status)
+	}
+	if _, text := get("/metrics"); !strings.Contains(text, "ebb_nats_streams 0") || !strings.Contains(text, "ebb_nats_promised_bytes 0") {
+		t.Errorf("/metrics: %s", text)
+	}
+	running.Shutdown()
+	if status, text := get("/readyz"); status != 503 || !strings.Contains(text, "does not run") {
+		t.Errorf("/readyz: %d %s", status, text)
+	}
+}
+
+func TestNATSFlagsAreChecked(t *testing.T) {
+	for _, test := range []struct {
+		args   []string
+		reason string
+	}{
+		{nil, "--data"},
+		{[]string{"--data", "x", "--sync", "often"}, "--sync often"},
+		{[]string{"--data", "x", "--sync", "0s"}, "--sync 0s"},
+		{[]string{"--data", "x", "--max-store", "much"}, "--max-store much"},
+		{[]string{"--data", "x", "--max-payload", "1Gi"}, "--max-payload 1Gi"},
+		{[]string{"--data", "x", "--user", "u"}, "--password-file"},
+		{[]string{"--data", "x", "--tls-cert", "c"}, "--tls-ca"},
+		{[]string{"--data", "x", "--listen", "nowhere", "--metrics-listen", ""}, "nowhere"},
+	} {
+		cmd := NATSCommand()
+		cmd.SilenceErrors = true
+		cmd.SetArgs(test.args)
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), test.reason) {
+			t.Errorf("ebb nats %v: %v; want %s", test.args, err, test.reason)
+		}
+	}
+}
