@@ -20,6 +20,7 @@ import (
 	"ebb.dev/ebb/eventing/jetstream"
 	"ebb.dev/ebb/eventing/natsserver"
 	"ebb.dev/ebb/eventing/plan"
+	"ebb.dev/ebb/test/metricsdoc"
 )
 
 // rig is an ingress on a real store.
@@ -361,6 +362,11 @@ ebb_ingress_unknown_total 1
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "ebb_ingress_duplicates_total", "ebb_ingress_events_total", "ebb_ingress_requests_total", "ebb_ingress_unknown_total"); err != nil {
 		t.Error(err)
 	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	metricsdoc.Compare(t, "Ingress of events", "ebb_", families)
 	r.i.Remove(broker)
 	if n, err := testutil.GatherAndCount(registry, "ebb_ingress_events_total"); n != 0 || err != nil {
 		t.Errorf("%d metrics of a broker that is gone, %v", n, err)

@@ -20,7 +20,7 @@ import (
 func known(t *testing.T) map[string]metricsdoc.Metric {
 	t.Helper()
 	all := map[string]metricsdoc.Metric{}
-	for _, section := range []string{"Gateway", "Controller", "Activator"} {
+	for _, section := range []string{"Gateway", "Controller", "Activator", "Ingress of events", "NATS server"} {
 		for name, m := range metricsdoc.Read(t, section) {
 			all[name] = m
 			if m.Type == "histogram" {

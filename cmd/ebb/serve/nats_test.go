@@ -8,15 +8,19 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	dto "github.com/prometheus/client_model/go"
 
 	"ebb.dev/ebb/cmd/ebb/pki"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/jetstream"
 	"ebb.dev/ebb/eventing/natsserver"
+	"ebb.dev/ebb/test/metricsdoc"
 )
 
 // startNATS runs the command until the test ends or stop is called, and returns where it listens.
@@ -135,6 +139,12 @@ func TestNATSHealth(t *testing.T) {
 	if _, text := get("/metrics"); !strings.Contains(text, "ebb_nats_streams 0") || !strings.Contains(text, "ebb_nats_promised_bytes 0") {
 		t.Errorf("/metrics: %s", text)
 	}
+	families, err := h.registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "ebb_") })
+	metricsdoc.Compare(t, "NATS server", "ebb_", families)
 	running.Shutdown()
 	if status, text := get("/readyz"); status != 503 || !strings.Contains(text, "does not run") {
 		t.Errorf("/readyz: %d %s", status, text)

@@ -24,11 +24,15 @@ type natsHealth struct {
 
 func (h *natsHealth) set(s *natsserver.Server) { h.server.Store(s) }
 
-func (h *natsHealth) handler() http.Handler {
+func (h *natsHealth) registry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(h, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+func (h *natsHealth) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		err := errors.New("starting")
