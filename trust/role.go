@@ -14,6 +14,8 @@ const (
 	Controller Role = "controller"
 	Activator  Role = "activator"
 	Gateway    Role = "gateway"
+	Eventing   Role = "eventing" // ingress, dispatcher and controllers of events
+	NATS       Role = "nats"     // the store of events
 )
 
 // domain is what the URIs of roles are under, a trust domain as SPIFFE has them.
@@ -29,7 +31,7 @@ func RoleOf(c *x509.Certificate) (Role, error) {
 	if len(c.URIs) != 1 {
 		return "", fmt.Errorf("the certificate of %q has %d URIs: one, which names a role, is needed", c.Subject.CommonName, len(c.URIs))
 	}
-	for _, r := range []Role{Controller, Activator, Gateway} {
+	for _, r := range []Role{Controller, Activator, Gateway, Eventing, NATS} {
 		if c.URIs[0].String() == r.URI().String() {
 			return r, nil
 		}

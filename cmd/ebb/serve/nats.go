@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"ebb.dev/ebb/eventing/natsserver"
+	"ebb.dev/ebb/trust"
 )
 
 // natsFlags are the flags that are not options of the server as they stand.
@@ -55,9 +56,7 @@ Larger installations give Ebb the URL of a NATS cluster instead.`,
 	f.StringVar(&n.server.User, "user", "", "`NAME` that clients have to give, with the password in --password-file")
 	f.StringVar(&n.passwordFile, "password-file", "", "`FILE` with the password that clients have to give")
 	f.StringVar(&n.metricsListen, "metrics-listen", "127.0.0.1:9091", "`ADDRESS` of /metrics, /healthz and /readyz; empty for none")
-	f.StringVar(&n.tls.cert, "tls-cert", "", "certificate `FILE` for clients")
-	f.StringVar(&n.tls.key, "tls-key", "", "private key `FILE` for clients")
-	f.StringVar(&n.tls.ca, "tls-ca", "", "`FILE` with the authorities whose certificates clients must have")
+	n.tls.flags(f)
 	n.profiles.flags(f)
 	f.BoolVarP(&n.verbose, "verbose", "v", false, "log what is usually not worth a line")
 	return cmd
@@ -97,12 +96,11 @@ func (n *natsFlags) options() (natsserver.Options, error) {
 			return o, fmt.Errorf("--password-file: %s is empty", n.passwordFile)
 		}
 	}
-	if !n.tls.empty() {
-		if o.TLS, err = n.tls.config(); err != nil {
-			return o, err
-		}
+	source, err := n.tls.source(newLogger(n.verbose))
+	if source != nil {
+		o.TLS = trust.Server(source, nil, trust.Eventing)
 	}
-	return o, nil
+	return o, err
 }
 
 // quantity reads bytes as Kubernetes writes them.

@@ -2,8 +2,8 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,12 +15,13 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"ebb.dev/ebb/cmd/ebb/pki"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/jetstream"
 	"ebb.dev/ebb/eventing/natsserver"
 	"ebb.dev/ebb/test/metricsdoc"
+	"ebb.dev/ebb/test/trusttest"
+	"ebb.dev/ebb/trust"
 )
 
 // startNATS runs the command until the test ends or stop is called, and returns where it listens.
@@ -53,24 +54,21 @@ func startNATS(t *testing.T, n natsFlags) (url string, stop func()) {
 // TestNATSKeepsEvents: an event outlives the server, and clients need what they are asked for.
 func TestNATSKeepsEvents(t *testing.T) {
 	folder := t.TempDir()
-	certs := filepath.Join(folder, "certs")
-	if _, err := pki.Ensure(certs, []string{"ca"}, []pki.Certificate{{Name: "nats", CommonName: "nats", Authority: "ca", Server: true, Client: true, IPs: []net.IP{net.IPv4(127, 0, 0, 1)}}}, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	authority := trusttest.New(t)
+	server, own := filepath.Join(folder, "server"), filepath.Join(folder, "own")
+	authority.Files(t, server, trust.NATS)
+	mine := trust.Client(authority.Files(t, own, trust.Eventing), trust.NATS)
+	others := trust.Client(authority.Files(t, filepath.Join(folder, "others"), trust.Activator), trust.NATS)
 	password := filepath.Join(folder, "password")
 	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files := tlsFiles{cert: filepath.Join(certs, "nats.crt"), key: filepath.Join(certs, "nats.key"), ca: filepath.Join(certs, "ca.crt")}
+	files := tlsFiles{cert: filepath.Join(server, "tls.crt"), key: filepath.Join(server, "tls.key"), ca: filepath.Join(server, "ca.crt")}
 	flags := natsFlags{tls: files, passwordFile: password}
 	flags.server.Folder, flags.server.User = filepath.Join(folder, "data"), "ebb"
 
-	client := func(url, user, password string) *jetstream.Engine {
-		config, err := files.config()
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := jetstream.Open(jetstream.Options{URL: url, User: user, Password: password, TLS: config})
+	client := func(url, password string, config *tls.Config) *jetstream.Engine {
+		e, err := jetstream.Open(jetstream.Options{URL: url, User: "ebb", Password: password, TLS: config, Patience: 20 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,28 +77,37 @@ func TestNATSKeepsEvents(t *testing.T) {
 	}
 	e := &event.Event{ID: "1", Source: "/s", Type: "t"}
 	url, stop := startNATS(t, flags)
-	one := client(url, "ebb", "secret")
+	one := client(url, "secret", mine)
 	if err := one.PutTopic(t.Context(), engine.Topic{Name: "b.a.b.c"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := one.Publish(t.Context(), "b.a.b.c", e); err != nil {
 		t.Fatal(err)
 	}
-	wrong := client(url, "ebb", "guess")
-	if err := wrong.PutTopic(t.Context(), engine.Topic{Name: "b.a.b.d"}); err == nil {
-		t.Error("a client with another password was let in")
-	}
-	plain, err := jetstream.Open(jetstream.Options{URL: url, User: "ebb", Password: "secret", Patience: time.Millisecond})
-	if err == nil {
-		if plain.Ready(t.Context()) == nil {
-			t.Error("a client without a certificate was let in")
+	for name, refused := range map[string]func() (*jetstream.Engine, error){
+		"another password": func() (*jetstream.Engine, error) {
+			return jetstream.Open(jetstream.Options{URL: url, User: "ebb", Password: "guess", TLS: mine, Patience: time.Second})
+		},
+		"another role": func() (*jetstream.Engine, error) {
+			return jetstream.Open(jetstream.Options{URL: url, User: "ebb", Password: "secret", TLS: others, Patience: time.Second})
+		},
+		"no certificate": func() (*jetstream.Engine, error) {
+			return jetstream.Open(jetstream.Options{URL: url, User: "ebb", Password: "secret", Patience: time.Second})
+		},
+	} {
+		e, err := refused()
+		if err != nil {
+			continue
 		}
-		_ = plain.Close()
+		if err := e.PutTopic(t.Context(), engine.Topic{Name: "b.a.b.d"}); err == nil {
+			t.Errorf("a client with %s was let in", name)
+		}
+		_ = e.Close()
 	}
 	stop()
 
 	url, _ = startNATS(t, flags)
-	again, err := client(url, "ebb", "secret").Publish(t.Context(), "b.a.b.c", e)
+	again, err := client(url, "secret", mine).Publish(t.Context(), "b.a.b.c", e)
 	if err != nil {
 		t.Fatal(err)
 	}
