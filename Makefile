@@ -72,6 +72,10 @@ test: build ## All tests that need no root: check, real Envoy, end to end on the
 bench: build ## Benchmarks, beside references measured in the same run (ARGS=-quick: a try; ARGS=-help: more)
 	@test/bench.sh $(ARGS)
 
+.PHONY: bench-events
+bench-events: ebb ## The way of an event beside bare JetStream in the same run, into out/bench-events.json (ARGS=-help: more)
+	@go run ./test/benchevents $(ARGS)
+
 .PHONY: generate
 generate: ## Regenerate what is generated: deepcopy, CRDs, protobuf, golden files
 	@test/generate.sh

@@ -1,0 +1,12 @@
+// Command benchevents measures the way of an event beside bare JetStream, in one run: `make
+// bench-events`. The NATS server is `ebb nats`, a process of its own. Ingress and dispatcher
+// are in this process, as they are in `ebb eventing`, with the senders and the subscriber, which
+// speak HTTP by hand over real connections so that they cost little beside what is measured.
+//
+// It writes out/bench-events.json with flat keys:
+//
+//	throughput.bare, throughput.ebb   events/s, published and consumed at once
+//	throughput.ratio                  ebb / bare
+//	latency_ms.p50, latency_ms.p99    from the request's first byte to the subscriber, at a steady rate
+//	lost.total, duplicates.total      while the NATS server is killed with SIGKILL
+package main

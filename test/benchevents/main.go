@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+)
+
+type options struct {
+	ebb, out           string
+	events, rounds     int
+	rate               int
+	steady             time.Duration
+	faultEvents, kills int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.ebb, "ebb", "bin/ebb", "the program")
+	flag.StringVar(&o.out, "out", "out/bench-events.json", "where the figures go")
+	flag.IntVar(&o.events, "events", 20000, "events of a round")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of bare JetStream and of Ebb in turn")
+	flag.IntVar(&o.rate, "rate", 500, "events/s while latency is measured")
+	flag.DurationVar(&o.steady, "steady", 10*time.Second, "how long latency is measured")
+	flag.IntVar(&o.faultEvents, "fault-events", 50000, "events while the server is killed")
+	flag.IntVar(&o.kills, "kills", 5, "how often it is killed")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-events:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	folder, err := os.MkdirTemp("", "bench-events-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	store := &server{program: o.ebb, folder: folder}
+	if err := store.start(ctx); err != nil {
+		return err
+	}
+	defer store.kill()
+
+	figures := map[string]any{"method.machine": fmt.Sprintf("%d processors, %s", runtime.NumCPU(), runtime.Version())}
+	var bare, ours []float64
+	for range o.rounds {
+		b, err := runBare(ctx, store.url, o.events)
+		if err != nil {
+			return fmt.Errorf("bare JetStream: %w", err)
+		}
+		p, err := newPlatform(ctx, store.url)
+		if err != nil {
+			return err
+		}
+		e, err := p.throughput(ctx, o.events)
+		p.close()
+		if err != nil {
+			return fmt.Errorf("throughput: %w", err)
+		}
+		bare, ours = append(bare, b), append(ours, e)
+		fmt.Printf("bare JetStream %8.0f events/s   Ebb %8.0f events/s   ratio %.2f\n", b, e, e/b)
+	}
+	figures["throughput.bare"], figures["throughput.ebb"] = round(median(bare)), round(median(ours))
+	figures["throughput.ratio"] = round(median(ours) / median(bare))
+
+	p, err := newPlatform(ctx, store.url)
+	if err != nil {
+		return err
+	}
+	waits, err := p.latency(ctx, o.rate, o.steady)
+	p.close()
+	if err != nil {
+		return fmt.Errorf("latency: %w", err)
+	}
+	figures["latency_ms.p50"], figures["latency_ms.p99"] = ms(waits, 0.50), ms(waits, 0.99)
+	fmt.Printf("latency at %d events/s: p50 %v ms, p99 %v ms\n", o.rate, figures["latency_ms.p50"], figures["latency_ms.p99"])
+
+	if p, err = newPlatform(ctx, store.url); err != nil {
+		return err
+	}
+	lost, twice, err := p.faults(ctx, store, o.faultEvents, o.kills)
+	p.close()
+	if err != nil {
+		return fmt.Errorf("faults: %w", err)
+	}
+	figures["lost.total"], figures["duplicates.total"] = lost, twice
+	figures["faults.events"], figures["faults.kills"] = o.faultEvents, o.kills
+	fmt.Printf("NATS server killed %d times: %d events, lost %d, delivered again %d\n", o.kills, o.faultEvents, lost, twice)
+
+	text, err := json.MarshalIndent(figures, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(o.out, append(text, '\n'), 0o644)
+}
+
+func median(all []float64) float64 {
+	all = slices.Sorted(slices.Values(all))
+	return all[len(all)/2]
+}
+
+func round(f float64) float64 { return float64(int(f*1000+0.5)) / 1000 }
+
+func ms(waits []time.Duration, at float64) float64 {
+	slices.Sort(waits)
+	return round(waits[int(at*float64(len(waits)-1))].Seconds() * 1000)
+}
