@@ -59,7 +59,7 @@ func root() *cobra.Command {
 	add(use, user.VersionCommand(version))
 	add(local, up.Command(), demo.Command(), up.EnvoyCommand())
 	add(cluster, install.Command(user.BuildVersion(version).Ebb), install.UninstallCommand())
-	add(parts, untilSignal(serve.ControllerCommand(user.BuildVersion(version).Ebb)), untilSignal(serve.ActivatorCommand()), untilSignal(serve.NATSCommand()), untilSignal(gateway.Command()))
+	add(parts, untilSignal(serve.ControllerCommand(user.BuildVersion(version).Ebb)), untilSignal(serve.ActivatorCommand()), untilSignal(serve.EventingCommand()), untilSignal(serve.NATSCommand()), untilSignal(gateway.Command()))
 	sayUsage(cmd)
 	return cmd
 }

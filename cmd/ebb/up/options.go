@@ -19,6 +19,7 @@ type Options struct {
 	// InternalPort is that of the in-cluster listener; 0 picks a free one, and keeps it.
 	InternalPort int
 	Activators   int    // how many; 1 when 0
+	Eventing     bool   // run the eventing part and its store
 	Clean        bool   // begin with no state
 	Envoy        string // path of an Envoy; searched for when empty
 	Isolation    string // of pods: auto or none

@@ -25,6 +25,8 @@ const (
 	partController = "controller"
 	partActivator  = "activator"
 	partGateway    = "gateway"
+	partNATS       = "nats"
+	partEventing   = "eventing"
 )
 
 // quickLists makes Kubernetes' clients list in one answer: the end of a streamed list is told by a
@@ -42,13 +44,25 @@ func portRequests(o Options) []datadir.PortRequest {
 		{Name: "kubelet"}, {Name: "node-metrics"}, {Name: "xds"}, {Name: "webhook"}, {Name: "controller-metrics"}, {Name: "activator"},
 		{Name: "activator-drain"}, {Name: "activator-metrics"}, {Name: "gateway-admin"}, {Name: "gateway-metrics"}, {Name: "gateway-https", Host: o.Address},
 	}
+	secure := len(requests) - 1
+	if o.Eventing {
+		requests = append(requests,
+			datadir.PortRequest{Name: "nats"}, datadir.PortRequest{Name: "nats-metrics"}, datadir.PortRequest{Name: "events", Prefer: prefer(o, 8082)}, datadir.PortRequest{Name: "eventing-metrics"})
+	}
 	if !o.ThrowAway { // numbers that people know, where they are free
-		requests[1].Prefer, requests[2].Prefer, requests[len(requests)-1].Prefer = 8081, 5000, 8443
+		requests[1].Prefer, requests[2].Prefer, requests[secure].Prefer = 8081, 5000, 8443
 	}
 	for i := 1; i < max(o.Activators, 1); i++ {
 		requests = append(requests, datadir.PortRequest{Name: activatorPart(i)}, datadir.PortRequest{Name: activatorPart(i) + "-metrics"})
 	}
 	return requests
+}
+
+func prefer(o Options, port int) int {
+	if o.ThrowAway {
+		return 0
+	}
+	return port
 }
 
 // layout is everything the parts have to be told.
@@ -192,6 +206,28 @@ func (l *layout) activator(i int) supervise.Spec {
 		"activator", fmt.Sprintf("--name=activator-%d", i), "--listen="+l.at(part), "--drain-listen="+l.at("activator-drain"), "--drain-shared", "--control="+l.at("xds"),
 		"--tls-cert="+p("mesh-activator.crt"), "--tls-key="+p("mesh-activator.key"), "--tls-ca="+p("mesh-ca.crt"),
 		"--metrics-listen="+l.at(part+"-metrics"))
+}
+
+// nats is the store of events. A test's platform may lose what the machine loses, as with etcd.
+func (l *layout) nats() supervise.Spec {
+	return l.spec(partNATS, l.programs.ebb, httpReady("http://"+l.at("nats-metrics")+"/readyz"),
+		"nats", "--name=ebb", "--listen="+l.at("nats"), "--data="+l.dir.Path("events"), "--metrics-listen="+l.at("nats-metrics"))
+}
+
+// EventsURL is where events are sent: the address of a Broker is its namespace and name below it. It is an
+// address of this machine, which its pods, who share the network, and its users reach alike.
+func (l *layout) eventsURL() string { return "http://" + l.at("events") }
+
+func (l *layout) eventing() supervise.Spec {
+	args := []string{
+		"eventing", "--kubeconfig=" + l.dir.PKI("eventing.kubeconfig"), "--namespace=" + systemNamespace,
+		"--listen=" + l.at("events"), "--ingress-url=" + l.eventsURL(), "--nats=nats://" + l.at("nats"), "--cluster-local=" + l.at("internal"),
+		"--metrics-listen=" + l.at("eventing-metrics"), "--leader-elect=false", "--drain-timeout=5s",
+	}
+	if l.options.Verbose {
+		args = append(args, "--verbose")
+	}
+	return l.spec(partEventing, l.programs.ebb, httpReady("http://"+l.at("eventing-metrics")+"/readyz"), args...)
 }
 
 // gatewayDrain is how long requests may take after Ctrl-C; a second one ends them at once.

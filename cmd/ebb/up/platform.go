@@ -84,6 +84,9 @@ func (p *Platform) start(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.run(gctx, p.etcd()) })
 	g.Go(func() error { return p.run(gctx, p.registry()) })
+	if p.options.Eventing {
+		g.Go(func() error { return p.run(gctx, p.nats()) })
+	}
 	controllerUp := make(chan struct{})
 	g.Go(func() error {
 		path, err := p.findEnvoy(gctx)
@@ -132,6 +135,9 @@ func (p *Platform) start(ctx context.Context) error {
 		p.progress.Line("kinds and settings installed")
 		for i := range p.activators() {
 			g.Go(func() error { return p.run(gctx, p.activator(i)) })
+		}
+		if p.options.Eventing {
+			g.Go(func() error { return p.run(gctx, p.eventing()) })
 		}
 		if err := p.run(gctx, p.controller()); err != nil {
 			return err
@@ -266,7 +272,12 @@ func (p *Platform) Running() datadir.Running {
 	if strings.HasPrefix(gateway, "0.0.0.0:") || strings.HasPrefix(gateway, "[::]:") {
 		gateway, secure = p.at("gateway"), p.at("gateway-https")
 	}
+	var events, eventing, nats string
+	if p.options.Eventing {
+		events, eventing, nats = p.eventsURL(), p.at("eventing-metrics"), p.at("nats-metrics")
+	}
 	return datadir.Running{
+		Events: events, Eventing: eventing, NATS: nats,
 		PID: os.Getpid(), Kubeconfig: p.dir.Kubeconfig(), Gateway: gateway, GatewayHTTPS: secure, Internal: p.at("internal"), Registry: fmt.Sprintf("localhost:%d", p.ports["registry"]),
 		Controller: p.at("controller-metrics"), Control: p.at("xds"), Activator: p.at("activator-metrics"), Activators: activators, GatewayMetrics: p.at("gateway-metrics"), Parts: parts,
 	}
@@ -282,11 +293,12 @@ func (p *Platform) Data() datadir.Dir { return p.dir }
 // they all need.
 func (p *Platform) stopOrder() [][]string {
 	return [][]string{
-		{partGateway}, // drained: it may still need the others
+		{partEventing}, // it gives back what it has not delivered
+		{partGateway},  // drained: it may still need the others
 		p.activators(),
 		{partController, partKCM, partNode},
 		{}, // the pods
-		{partAPIServer, partRegistry},
+		{partAPIServer, partRegistry, partNATS},
 		{partEtcd},
 	}
 }

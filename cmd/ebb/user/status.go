@@ -125,6 +125,9 @@ func parts(ctx context.Context, running datadir.Running) []Part {
 	for name, address := range running.Activators {
 		ready[name] = address + "/readyz"
 	}
+	if running.Eventing != "" {
+		ready["eventing"], ready["nats"] = running.Eventing+"/readyz", running.NATS+"/readyz"
+	}
 	var all []Part
 	for name, pid := range running.Parts {
 		part := Part{Name: name, PID: pid, State: "running", Memory: resident(pid)}
