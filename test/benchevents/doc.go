@@ -7,6 +7,8 @@
 //
 //	throughput.bare, throughput.ebb   events/s, published and consumed at once
 //	throughput.ratio                  ebb / bare
+//	processor_us.bare, processor_us.ebb  microseconds of processor for each event, the server's and
+//	                                  both ends in it: what the ratio is without other load
 //	latency_ms.p50, latency_ms.p99    from the request's first byte to the subscriber, at a steady rate
 //	lost.total, duplicates.total      while the NATS server is killed with SIGKILL
 package main

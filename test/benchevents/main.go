@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"time"
 )
@@ -31,7 +32,19 @@ func main() {
 	flag.DurationVar(&o.steady, "steady", 10*time.Second, "how long latency is measured")
 	flag.IntVar(&o.faultEvents, "fault-events", 50000, "events while the server is killed")
 	flag.IntVar(&o.kills, "kills", 5, "how often it is killed")
+	profile := flag.String("cpuprofile", "", "where a profile of this process goes")
 	flag.Parse()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench-events:", err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -53,24 +66,30 @@ func run(ctx context.Context, o options) error {
 	defer store.kill()
 
 	figures := map[string]any{"method.machine": fmt.Sprintf("%d processors, %s", runtime.NumCPU(), runtime.Version())}
-	var bare, ours []float64
+	var bare, ours, bareWork, ourWork []float64
 	for range o.rounds {
+		before := store.processor()
 		b, err := runBare(ctx, store.url, o.events)
 		if err != nil {
 			return fmt.Errorf("bare JetStream: %w", err)
 		}
+		bareWork = append(bareWork, perEvent(store.processor()-before, o.events))
 		p, err := newPlatform(ctx, store.url)
 		if err != nil {
 			return err
 		}
+		before = store.processor()
 		e, err := p.throughput(ctx, o.events)
+		ourWork = append(ourWork, perEvent(store.processor()-before, o.events))
 		p.close()
 		if err != nil {
 			return fmt.Errorf("throughput: %w", err)
 		}
 		bare, ours = append(bare, b), append(ours, e)
-		fmt.Printf("bare JetStream %8.0f events/s   Ebb %8.0f events/s   ratio %.2f\n", b, e, e/b)
+		last := len(ourWork) - 1
+		fmt.Printf("bare JetStream %8.0f events/s %4.0f us of processor each   Ebb %8.0f events/s %4.0f us   ratio %.2f\n", b, bareWork[last], e, ourWork[last], e/b)
 	}
+	figures["processor_us.bare"], figures["processor_us.ebb"] = round(median(bareWork)), round(median(ourWork))
 	figures["throughput.bare"], figures["throughput.ebb"] = round(median(bare)), round(median(ours))
 	figures["throughput.ratio"] = round(median(ours) / median(bare))
 
@@ -106,6 +125,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	return os.WriteFile(o.out, append(text, '\n'), 0o644)
+}
+
+// perEvent is microseconds.
+func perEvent(work time.Duration, events int) float64 {
+	return float64(work.Nanoseconds()) / 1000 / float64(events)
 }
 
 func median(all []float64) float64 {

@@ -17,7 +17,8 @@ import (
 	"ebb.dev/ebb/eventing/plan"
 )
 
-const senders = 64
+// senders are the connections of producers, each with one event on the way, as many as publishes of bare JetStream.
+const senders = window
 
 // platform is ingress, dispatcher and a subscriber, with one Broker and one Trigger.
 type platform struct {

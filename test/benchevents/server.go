@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"ebb.dev/ebb/eventing/jetstream"
@@ -60,4 +64,24 @@ func (s *server) start(ctx context.Context) error {
 func (s *server) kill() {
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
+}
+
+// processor is the time that this process and the server have had the processor for, in user and system mode.
+func (s *server) processor() time.Duration {
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return 0
+	}
+	total := time.Duration(own.Utime.Nano() + own.Stime.Nano())
+	// Fields 14 and 15 of proc(5), in hundredths of a second; the second one has spaces in it.
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return total
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	for _, f := range fields[11:13] {
+		n, _ := strconv.Atoi(f)
+		total += time.Duration(n) * 10 * time.Millisecond
+	}
+	return total
 }
