@@ -26,11 +26,12 @@ const (
 	drainBytes      = 64 << 10 // of an answer nobody wants, read so that its connection stays
 )
 
-// clients are the ways to send, one for each set of certificate authorities: plain HTTP is HTTP/1.1 with connections that are kept,
-// https is HTTP/2 where the server has it. How many connections there are is bounded by the windows of the lanes and the
+// clients are the ways to send. plain has small events to http targets, which are nearly all; the rest goes by Go's client, one for each
+// set of certificate authorities: https is HTTP/2 where the server has it. How many connections there are is bounded by the windows of the lanes and the
 // dispatcher's budget, so that no lane waits for a connection of another.
 type clients struct {
 	options Options
+	plain   plain
 
 	mu    sync.Mutex
 	by    map[string]*client // by the PEM of the authorities
@@ -51,6 +52,9 @@ func (c *clients) endpoint(t plan.Target) (*endpoint, error) {
 	if err == nil {
 		ep.parsed = u
 		ep.client, err = c.client(t.CACerts)
+		if proxy, _ := c.proxy(&http.Request{URL: u}); u.Scheme == "http" && proxy == nil {
+			ep.plain = newPlainTarget(u)
+		}
 	}
 	ep.failed = err
 	return ep, err
@@ -104,6 +108,7 @@ func (c *clients) release(endpoints ...*endpoint) {
 }
 
 func (c *clients) close() {
+	c.plain.close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, there := range c.by {
@@ -191,6 +196,39 @@ func (d *Dispatcher) send(ctx context.Context, owner plan.Reference, ep *endpoin
 	if ep.failed != nil {
 		return answer{err: ep.failed}
 	}
+	extra := make([]header, 0, 4)
+	if wantReply {
+		extra = append(extra, header{"Prefer", "reply"})
+	}
+	if ep.Audience != "" && d.options.Token != nil {
+		token, err := d.options.Token(ctx, owner, ep.Audience)
+		if err != nil {
+			return answer{err: fmt.Errorf("token for %s: %w", ep.Audience, err)}
+		}
+		extra = append(extra, header{"Authorization", "Bearer " + token})
+	}
+	extra, finish := d.trace(ctx, owner, ep, e, extra)
+	var a answer
+	if ep.plain != nil && d.clients.plain.fits(e) {
+		deadline := time.Time{}
+		if timeout > 0 {
+			deadline = time.Now().Add(timeout)
+		}
+		a = d.clients.plain.post(ctx, ep.plain, e, extra, deadline, func(resp *http.Response) answer { return d.read(resp, wantReply) })
+	} else {
+		a = d.exchange(ctx, ep, e, extra, timeout, wantReply)
+	}
+	finish(a)
+	return a
+}
+
+// header is one that is not of the event.
+type header struct{ name, value string }
+
+var userAgent = []string{"ebb-dispatcher"}
+
+// exchange is an attempt by Go's HTTP client.
+func (d *Dispatcher) exchange(ctx context.Context, ep *endpoint, e *event.Event, extra []header, timeout time.Duration, wantReply bool) answer {
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -198,31 +236,12 @@ func (d *Dispatcher) send(ctx context.Context, owner plan.Reference, ep *endpoin
 	}
 	header := make(http.Header, 16)
 	e.ToHTTP(header)
+	for _, h := range extra {
+		header[h.name] = []string{h.value}
+	}
 	// The transport may send again what a server that was about to close a kept connection did not take. No header is sent.
 	header["Idempotency-Key"] = nil
 	header["User-Agent"] = userAgent
-	if wantReply {
-		header["Prefer"] = preferReply
-	}
-	finish := d.trace(ctx, owner, ep, e, header)
-	a := d.exchange(ctx, owner, ep, e, header, wantReply)
-	finish(a)
-	return a
-}
-
-var (
-	userAgent   = []string{"ebb-dispatcher"}
-	preferReply = []string{"reply"}
-)
-
-func (d *Dispatcher) exchange(ctx context.Context, owner plan.Reference, ep *endpoint, e *event.Event, header http.Header, wantReply bool) answer {
-	if ep.Audience != "" && d.options.Token != nil {
-		token, err := d.options.Token(ctx, owner, ep.Audience)
-		if err != nil {
-			return answer{err: fmt.Errorf("token for %s: %w", ep.Audience, err)}
-		}
-		header.Set("Authorization", "Bearer "+token)
-	}
 	req := (&http.Request{
 		Method: http.MethodPost, URL: ep.parsed, Host: ep.parsed.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

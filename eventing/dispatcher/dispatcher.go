@@ -40,6 +40,7 @@ func New(o Options) *Dispatcher {
 		budget: budget{total: o.MaxBytes}, starts: make(chan struct{}, beginning),
 		lanes: map[string]*lane{}, closing: map[string]chan struct{}{}, ending: map[*lane]struct{}{},
 	}
+	d.clients.plain.dial = d.clients.dial
 	d.metrics = newMetrics(d)
 	d.ctx, d.end = context.WithCancel(context.Background())
 	d.work.Go(d.keep)
@@ -155,6 +156,7 @@ func (d *Dispatcher) keep() {
 			return
 		}
 		now := time.Now()
+		d.clients.plain.sweep(now)
 		for _, l := range d.all() {
 			l.keep(now, every/2)
 		}

@@ -70,5 +70,6 @@ type endpoint struct {
 	plan.Target
 	parsed *url.URL
 	client *client
-	failed error // why nothing can be sent there
+	plain  *plainTarget // nil: not that way
+	failed error        // why nothing can be sent there
 }

@@ -2,12 +2,12 @@ package dispatcher
 
 import (
 	"context"
-	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/net/http/httpguts"
 
 	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/plan"
@@ -22,18 +22,16 @@ func (c carrier) Keys() []string         { return nil }
 
 func nothing(answer) {}
 
-// trace puts the event's trace into the request, with a span of the attempt's own where spans are made, and gives what ends it.
+// trace adds the event's trace to the request's headers, with a span of the attempt's own where spans are made, and gives what ends it.
 // The event's extension stays: it is where the event was made.
-func (d *Dispatcher) trace(ctx context.Context, owner plan.Reference, ep *endpoint, e *event.Event, header http.Header) func(answer) {
-	parent, there := e.Get("traceparent")
+func (d *Dispatcher) trace(ctx context.Context, owner plan.Reference, ep *endpoint, e *event.Event, extra []header) ([]header, func(answer)) {
 	if d.options.Tracer == nil {
-		if there {
-			header["Traceparent"] = []string{parent}
-			if state, there := e.Get("tracestate"); there {
-				header["Tracestate"] = []string{state}
+		for _, h := range []header{{"Traceparent", "traceparent"}, {"Tracestate", "tracestate"}} {
+			if value, there := e.Get(h.value); there && httpguts.ValidHeaderFieldValue(value) {
+				extra = append(extra, header{h.name, value})
 			}
 		}
-		return nothing
+		return extra, nothing
 	}
 	ctx = propagation.TraceContext{}.Extract(ctx, carrier{e})
 	ctx, span := d.options.Tracer.Start(ctx, "deliver", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
@@ -45,8 +43,12 @@ func (d *Dispatcher) trace(ctx context.Context, owner plan.Reference, ep *endpoi
 		attribute.String("ebb.subscription", owner.Kind+"/"+owner.Name),
 		attribute.String("server.address", ep.parsed.Host),
 	))
-	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
-	return func(a answer) {
+	into := propagation.HeaderCarrier{}
+	propagation.TraceContext{}.Inject(ctx, into)
+	for name, values := range into {
+		extra = append(extra, header{name, values[0]})
+	}
+	return extra, func(a answer) {
 		if a.Status > 0 {
 			span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
 		}
