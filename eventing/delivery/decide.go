@@ -73,7 +73,7 @@ func Decide(d plan.Delivery, attempt int, a Answer, random float64) Decision {
 	return Decision{Verdict: Retry, After: Wait(d, attempt, a, random)}
 }
 
-// Accepted: the subscriber has the event. What the answer has in it may still be wrong.
+// Accepted says that the subscriber has the event. What the answer has in it may still be wrong.
 func (a Answer) Accepted() bool { return a.Status/100 == 2 }
 
 // Retriable says whether another attempt may end better.
@@ -85,7 +85,7 @@ func (a Answer) Retriable() bool {
 	return a.Status < 100 || a.Status >= 500
 }
 
-// Busy: the subscriber, or what is before it, has no room or no instance that answers. It says nothing about the event.
+// Busy says that the subscriber, or what is before it, has no room or no instance that answers. It says nothing about the event.
 func (a Answer) Busy() bool {
 	switch a.Status {
 	case 0, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

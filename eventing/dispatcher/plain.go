@@ -138,7 +138,7 @@ func (p *plain) exchange(ctx context.Context, c *kept, t *plainTarget, e *event.
 		return answer{err: err}, c.old && !ended(err)
 	}
 	for range post1xx {
-		resp, err := http.ReadResponse(c.r, posted)
+		resp, err := http.ReadResponse(c.r, posted) //nolint:bodyclose // closing it reads on; the connection is closed, or the body was read
 		if err != nil {
 			return answer{err: reason(ctx, deadline, err)}, false
 		}

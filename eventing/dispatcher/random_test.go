@@ -60,9 +60,9 @@ func whatever(w *world, rnd *rand.Rand, ordered bool, events, kills, drains int,
 			return
 		}
 		seen[e.ID]++
-		n, key := 0, ""
+		n := 0
 		_, _ = fmt.Sscan(e.ID, &n)
-		key, _ = e.Get("partitionkey")
+		key, _ := e.Get("partitionkey")
 		if ordered && n < lastOf[key] && seen[e.ID] == 1 {
 			overtook = fmt.Sprintf("event %d of partition %s came first after %d", n, key, lastOf[key])
 		}
