@@ -13,6 +13,7 @@ type consumer struct {
 	engine       *Engine
 	subscription *subscription
 	started      bool // Next or SetInFlight was called
+	waits        bool // in Next
 	bound, held  int
 	buffer       []*delivery
 	err          error // ends Next
@@ -39,6 +40,9 @@ func (c *consumer) Next(ctx context.Context) (engine.Delivery, error) {
 		select {
 		case <-c.wake:
 		case <-ctx.Done():
+			c.engine.store.mu.Lock()
+			c.waits = false
+			c.engine.store.mu.Unlock()
 		}
 	}
 }
@@ -50,7 +54,8 @@ func (c *consumer) take() (engine.Delivery, error) {
 		c.started = true
 		c.subscription.serve(time.Now())
 	}
-	if len(c.buffer) > 0 {
+	c.waits = len(c.buffer) == 0
+	if !c.waits {
 		d := c.buffer[0]
 		c.buffer = c.buffer[1:]
 		c.subscription.pending[d.sequence].given = true

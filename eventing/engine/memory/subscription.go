@@ -120,7 +120,7 @@ func (s *subscription) wait(until, now time.Time) {
 	})
 }
 
-// choose is a consumer with room; of an ordered subscription the oldest.
+// choose is a consumer with room, one that somebody waits at before others; of an ordered subscription the oldest.
 func (s *subscription) choose() *consumer {
 	if s.Ordered {
 		if c := s.consumers[0]; c.room() {
@@ -128,13 +128,19 @@ func (s *subscription) choose() *consumer {
 		}
 		return nil
 	}
+	var chosen *consumer
 	for range s.consumers {
 		s.turn++
-		if c := s.consumers[s.turn%len(s.consumers)]; c.room() {
+		c := s.consumers[s.turn%len(s.consumers)]
+		switch {
+		case !c.room():
+		case c.waits && len(c.buffer) == 0:
 			return c
+		case chosen == nil:
+			chosen = c
 		}
 	}
-	return nil
+	return chosen
 }
 
 // others says whether anybody else has an event, or one waits to be given out again.
