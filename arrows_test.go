@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"eventing/translate":  {"apis", "eventing/engine", "eventing/plan"},
 	"eventing/filter":     {"eventing/event", "eventing/plan"},
 	"eventing/delivery":   {"eventing/event", "eventing/plan"},
-	"eventing/ingress":    {"eventing/event", "eventing/engine", "eventing/plan"},
+	"eventing/ingress":    {"eventing/event", "eventing/engine", "eventing/plan", "eventing/deadletter"},
 	"eventing/dispatcher": {"eventing/event", "eventing/engine", "eventing/plan", "eventing/filter", "eventing/delivery", "eventing/deadletter"},
 	"eventing/deadletter": {"eventing/event", "eventing/engine", "eventing/plan", "eventing/delivery"},
 	"eventing/jetstream":  {"eventing/event", "eventing/engine"},

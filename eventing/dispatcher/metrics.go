@@ -1,6 +1,10 @@
 package dispatcher
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +30,10 @@ func (c *counts) each(f func(result string, n uint64)) {
 	}
 }
 
-// metrics have a few series for each subscription that is served, and those of attempts for all together.
+// seriesOf is how many subscriptions have series of their own: those with the most events.
+const seriesOf = 1000
+
+// metrics have a few series for each of seriesOf subscriptions that are served, and those of attempts for all together.
 type metrics struct {
 	d        *Dispatcher
 	events   *prometheus.Desc
@@ -34,6 +41,7 @@ type metrics struct {
 	window   *prometheus.Desc
 	held     *prometheus.Desc
 	served   *prometheus.Desc
+	without  *prometheus.Desc
 	bytes    *prometheus.Desc
 	took     *prometheus.HistogramVec
 	classes  [6]prometheus.Observer // none, 1xx … 5xx
@@ -51,6 +59,7 @@ func newMetrics(d *Dispatcher) *metrics {
 		window:   desc("window", "How many deliveries may be in flight, by subscription.", of...),
 		held:     desc("held_events", "Events taken from the engine and not given back, by subscription.", of...),
 		served:   desc("subscriptions", "Subscriptions that are served."),
+		without:  desc("subscriptions_without_series", "Subscriptions with few events, which are left out."),
 		bytes:    desc("held_bytes", "Memory of events and deliveries, as it is bounded."),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ebb_dispatcher_attempt_seconds", Help: "How long attempts took, by class of the answer.",
@@ -74,7 +83,7 @@ func (m *metrics) attempt(status int, took time.Duration) {
 // Describe is of prometheus.Collector.
 func (d *Dispatcher) Describe(ch chan<- *prometheus.Desc) {
 	m := d.metrics
-	for _, desc := range []*prometheus.Desc{m.events, m.inFlight, m.window, m.held, m.served, m.bytes} {
+	for _, desc := range []*prometheus.Desc{m.events, m.inFlight, m.window, m.held, m.served, m.without, m.bytes} {
 		ch <- desc
 	}
 	m.took.Describe(ch)
@@ -86,6 +95,7 @@ func (d *Dispatcher) Collect(ch chan<- prometheus.Metric) {
 	type owner struct{ namespace, kind, name string }
 	type sums struct {
 		results                map[string]uint64
+		total                  uint64
 		flying, held, windowed int
 	}
 	by := map[owner]*sums{}
@@ -98,14 +108,25 @@ func (d *Dispatcher) Collect(ch chan<- prometheus.Metric) {
 			s = &sums{results: map[string]uint64{}}
 			by[who] = s
 		}
-		l.count.each(func(result string, n uint64) { s.results[result] += n })
+		l.count.each(func(result string, n uint64) {
+			s.results[result] += n
+			s.total += n
+		})
 		l.mu.Lock()
 		s.flying += l.flying
 		s.held += len(l.held)
 		s.windowed += l.window.whole()
 		l.mu.Unlock()
 	}
-	for o, s := range by {
+	owners := slices.Collect(maps.Keys(by))
+	if len(owners) > seriesOf {
+		slices.SortFunc(owners, func(a, b owner) int {
+			return cmp.Or(cmp.Compare(by[b].total, by[a].total), strings.Compare(a.namespace, b.namespace), strings.Compare(a.name, b.name))
+		})
+		owners = owners[:seriesOf]
+	}
+	for _, o := range owners {
+		s := by[o]
 		for result, n := range s.results {
 			if n > 0 {
 				ch <- prometheus.MustNewConstMetric(m.events, prometheus.CounterValue, float64(n), o.namespace, o.kind, o.name, result)
@@ -116,6 +137,7 @@ func (d *Dispatcher) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	ch <- prometheus.MustNewConstMetric(m.served, prometheus.GaugeValue, float64(len(lanes)))
+	ch <- prometheus.MustNewConstMetric(m.without, prometheus.GaugeValue, float64(len(by)-len(owners)))
 	ch <- prometheus.MustNewConstMetric(m.bytes, prometheus.GaugeValue, float64(d.budget.used.Load()))
 	m.took.Collect(ch)
 }

@@ -321,6 +321,11 @@ func TestIdleSubscriptionsAreCheap(t *testing.T) {
 		if b > 16<<10 {
 			t.Errorf("%.0f bytes each, want at most 16 KiB", b)
 		}
+		registry := prometheus.NewPedanticRegistry()
+		w.must(registry.Register(d))
+		if got := gather(w, registry); got["subscriptions_without_series{}"] != n-seriesOf || len(got) > 3*seriesOf+20 {
+			t.Errorf("%d series, %v subscriptions without", len(got), got["subscriptions_without_series{}"])
+		}
 		if len(d.clients.by) != 1 {
 			t.Errorf("%d HTTP clients", len(d.clients.by))
 		}

@@ -236,7 +236,10 @@ func TestWhatAnEventGetsOnItsWay(t *testing.T) {
 	r.want(202, "POST", "/default/main", "", binary("2", "Ce-Traceparent: "+strings.ReplaceAll(parent, "4b", "11"), "Traceparent: "+parent)...)
 	r.want(202, "POST", "/default/main", "", binary("3", "Traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01")...)
 	r.set(broker, func(t *plan.Topic) { t.HopLimit = 9 })
-	r.want(202, "POST", "/default/main", "", binary("4")...)
+	r.want(202, "POST", "/default/main", "", binary("4", "Ce-Ebbfor: t", "Ce-Ebbid: x", "Ce-Ebbother: o")...)
+	if got := r.stored(broker, 4).Extensions; len(got) != 2 || got[0] != (event.Attribute{Name: "ebbother", Value: "o"}) {
+		t.Errorf("extensions that only Ebb sets came from outside: %v", got)
+	}
 	got := []string{}
 	for n := range 4 {
 		e := r.stored(broker, uint64(n)+1)

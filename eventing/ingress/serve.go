@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"ebb.dev/ebb/eventing/deadletter"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/plan"
@@ -145,8 +146,9 @@ func (i *Ingress) body(w http.ResponseWriter, r *http.Request, busy *refusal) ([
 }
 
 // prepare gives an event what it has to have on its way: a hop limit, one lower than the one it
-// comes with, and the trace of the request where it has none of its own.
+// comes with, and the trace of the request where it has none of its own. What only Ebb itself may say of an event is dropped.
 func prepare(e *event.Event, topic *plan.Topic, h http.Header) *refusal {
+	deadletter.Strip(e)
 	if text, there := e.Get(hopLimit); there {
 		n, err := strconv.Atoi(text)
 		switch {
