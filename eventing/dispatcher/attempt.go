@@ -136,6 +136,9 @@ func (l *lane) derive(s *settings, it *item, reply *event.Event) {
 	}
 	switch err := l.store(s, s.ReplyTopic, reply, s.Delivery.Retry); {
 	case err == nil:
+		if replied := l.d.options.Replied; replied != nil {
+			replied(s.ReplyTopic, reply)
+		}
 		l.finish(it, &l.count.replied)
 	case errors.Is(err, errStopping):
 		l.leave(it)

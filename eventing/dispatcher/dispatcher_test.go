@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -454,13 +455,23 @@ func TestALoopOfRepliesEnds(t *testing.T) {
 			mu.Unlock()
 			reply(rw, &event.Event{ID: fmt.Sprint("r", id), Source: "/reply", Type: "t"})
 		})
-		w.dispatcher().Set(w.trigger("t1", "a"))
+		var replied atomic.Int64
+		w.dispatcher(func(o *Options) {
+			o.Replied = func(to string, e *event.Event) {
+				if to == topic && e.Source == "/reply" {
+					replied.Add(1)
+				}
+			}
+		}).Set(w.trigger("t1", "a"))
 		e := numbered(1)
 		e.SetExtension(delivery.HopLimit, "10")
 		w.publish(e)
 		w.sleep(time.Hour)
 		if n != 10 {
 			t.Errorf("%d deliveries, want 10", n)
+		}
+		if n := replied.Load(); n != 9 {
+			t.Errorf("%d replies were told of, want 9", n)
 		}
 		dead := w.dead()
 		if len(dead) != 1 {

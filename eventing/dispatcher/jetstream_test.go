@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -124,5 +125,65 @@ func TestOnJetStream(t *testing.T) {
 	defer mu.Unlock()
 	if len(wrong) > 0 {
 		t.Errorf("came first out of order: %v", wrong)
+	}
+}
+
+// TestTheStoreGoesAwayAndComesBack has the NATS server stopped while events are in flight and others wait, and started again on
+// its folder: every event comes, and those that were in flight are not left in flight.
+func TestTheStoreGoesAwayAndComesBack(t *testing.T) {
+	const events = 60
+	o := natsserver.Options{Name: "test", Listen: "127.0.0.1:0", Folder: t.TempDir()}
+	server, err := natsserver.Start(t.Context(), o)
+	must(t, err)
+	o.Listen = strings.TrimPrefix(server.URL(), "nats://")
+	e, err := jetstream.Open(jetstream.Options{URL: server.URL()})
+	must(t, err)
+	defer e.Close()
+	ctx := t.Context()
+	must(t, e.PutTopic(ctx, engine.Topic{Name: topic, MaxBytes: 64 << 20}))
+	must(t, e.PutSubscription(ctx, engine.Subscription{Topic: topic, Name: "t1", AckWait: 2 * time.Second}))
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	come, release := make(chan string, 10*events), make(chan struct{})
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("Ce-Id")
+		come <- id
+		<-release
+		mu.Lock()
+		seen[id] = true
+		mu.Unlock()
+	}))
+	defer web.Close()
+	d := New(Options{Engine: e, AckWait: 2 * time.Second})
+	defer kill(d)
+	d.Set(plan.Subscription{Topic: topic, Name: "t1", Subscriber: plan.Target{URL: web.URL}, PartitionKey: "partitionkey", Parallelism: 5,
+		Delivery: plan.Delivery{Retry: 100, Backoff: plan.Linear, Delay: 10 * time.Millisecond, Timeout: time.Minute}})
+	for i := range events {
+		_, err := e.Publish(ctx, topic, &event.Event{ID: fmt.Sprint(i), Source: "/test", Type: "t"})
+		must(t, err)
+	}
+	<-come // the first is in flight
+	server.Shutdown()
+	close(release)
+	for server, err = natsserver.Start(ctx, o); err != nil; server, err = natsserver.Start(ctx, o) {
+		// Somebody may have got the port meanwhile.
+		t.Log(err)
+		time.Sleep(100 * time.Millisecond) // between two tries
+		must(t, ctx.Err())
+	}
+	defer server.Shutdown()
+	all := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		b, err := e.Backlog(ctx, topic, "t1")
+		return len(seen) == events && err == nil && b == (engine.Backlog{})
+	}
+	for deadline := time.Now().Add(2 * time.Minute); !all(); time.Sleep(10 * time.Millisecond) { // between two looks
+		if time.Now().After(deadline) {
+			b, err := e.Backlog(ctx, topic, "t1")
+			mu.Lock()
+			defer mu.Unlock()
+			t.Fatalf("%d of %d came; backlog %+v, %v", len(seen), events, b, err)
+		}
 	}
 }

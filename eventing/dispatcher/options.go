@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"ebb.dev/ebb/eventing/engine"
+	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/plan"
 )
 
@@ -39,6 +40,9 @@ type Options struct {
 
 	// Tracer makes a span for each attempt; nil: the event's trace is passed on as it is.
 	Tracer trace.Tracer
+
+	// Replied hears of each reply that was stored in a topic: it did not come by the ingress, which hears of the others. It must not block.
+	Replied func(topic string, reply *event.Event)
 
 	// Reporter hears of the backlog of each subscription when it changes, at most every ReportEvery (500 ms when not given).
 	Reporter    Reporter
