@@ -3,7 +3,9 @@ package controllers_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -29,17 +31,22 @@ import (
 	sourcesv1 "ebb.dev/ebb/apis/sources/v1"
 	"ebb.dev/ebb/controllers/broker"
 	"ebb.dev/ebb/controllers/channel"
+	"ebb.dev/ebb/controllers/containersource"
 	"ebb.dev/ebb/controllers/eventtype"
 	"ebb.dev/ebb/controllers/feed"
 	"ebb.dev/ebb/controllers/parallel"
+	"ebb.dev/ebb/controllers/pingsource"
 	"ebb.dev/ebb/controllers/sequence"
 	settingscontroller "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/controllers/sink"
+	"ebb.dev/ebb/controllers/sinkbinding"
 	"ebb.dev/ebb/controllers/subscription"
 	"ebb.dev/ebb/controllers/topic"
 	"ebb.dev/ebb/controllers/trigger"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/plan"
+	"ebb.dev/ebb/eventing/sources"
+	"ebb.dev/ebb/eventing/translate"
 	"ebb.dev/ebb/test/kubetest"
 )
 
@@ -86,6 +93,11 @@ func startEventing(t *testing.T) *eventingPlatform {
 		sequence.Add(mgr),
 		parallel.Add(mgr),
 		eventtype.Add(mgr, keeper.Sinks),
+		pingsource.Add(mgr, pingsource.Options{Sinks: keeper.Sinks, Logger: slog.New(slog.DiscardHandler), Sender: &sources.Sender{
+			Engine: p.books, Client: http.DefaultClient, Delivery: func() plan.Delivery { return translate.Delivery(p.store.Load()) },
+		}}),
+		containersource.Add(mgr, keeper.Sinks),
+		sinkbinding.Add(mgr, sinkbinding.Options{Sinks: keeper.Sinks, LookAgain: 100 * time.Millisecond}),
 		feed.Add(mgr, feed.Options{Settings: p.store, Topics: topicsTold{p.told}, Subscriptions: placesTold{p.told}}),
 	} {
 		if err != nil {
@@ -121,6 +133,8 @@ type books struct {
 	topics map[string]engine.Topic
 	places map[string]engine.Subscription // by topic/name
 	fail   error
+
+	published published
 	// made is how often each place was made that was not there.
 	made map[string]int
 }

@@ -3,7 +3,9 @@ package v1
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -117,6 +119,14 @@ func (b *SinkBinding) Validate(*settings.Settings) field.ErrorList {
 		errs = append(errs, field.Invalid(subject.Child("namespace"), n, fmt.Sprintf("must be the namespace of the SinkBinding, %q", b.Namespace)))
 	}
 	return errs
+}
+
+// ValidateChange lists what may not change: the old subject would keep the address.
+func (b *SinkBinding) ValidateChange(old runtime.Object) field.ErrorList {
+	if was, ok := old.(*SinkBinding); ok && !equality.Semantic.DeepEqual(was.Spec.Subject, b.Spec.Subject) {
+		return field.ErrorList{field.Forbidden(field.NewPath("spec", "subject"), "cannot be changed: delete the SinkBinding and make it anew")}
+	}
+	return nil
 }
 
 // UntypedSpec points to the spec.

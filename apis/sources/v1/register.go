@@ -30,3 +30,16 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }
+
+// LastTickAnnotation in a PingSource's status is the time, RFC 3339, up to which all ticks are done with.
+const LastTickAnnotation = "ebb.dev/last-tick"
+
+// Reasons of the conditions of sources, beside NotResolved.
+const (
+	ReasonScheduleInvalid = "ScheduleInvalid"
+	ReasonForbidden       = "Forbidden"
+	ReasonNotAvailable    = "DeploymentUnavailable"
+	ReasonRefused         = "FailedCreate"
+	ReasonSubjectMissing  = "SubjectMissing"
+	ReasonSubjectRefused  = "SubjectRefused"
+)
