@@ -29,6 +29,7 @@ import (
 	"ebb.dev/ebb/apis/serving/v1beta1"
 	"ebb.dev/ebb/apis/settings"
 	sourcesv1 "ebb.dev/ebb/apis/sources/v1"
+	"ebb.dev/ebb/controllers/apiserversource"
 	"ebb.dev/ebb/controllers/broker"
 	"ebb.dev/ebb/controllers/channel"
 	"ebb.dev/ebb/controllers/containersource"
@@ -84,6 +85,7 @@ func startEventing(t *testing.T) *eventingPlatform {
 		Client: mgr.GetClient(), Engine: p.books, Settings: p.store, Ingress: "http://broker-ingress.ebb-system.svc.cluster.local", Now: time.Now,
 		Sinks: &sink.Resolver{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Mapper: mgr.GetRESTMapper()},
 	}
+	sender := &sources.Sender{Engine: p.books, Client: http.DefaultClient, Delivery: func() plan.Delivery { return translate.Delivery(p.store.Load()) }}
 	for _, err := range []error{
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: p.store}),
 		broker.Add(mgr, keeper),
@@ -93,9 +95,8 @@ func startEventing(t *testing.T) *eventingPlatform {
 		sequence.Add(mgr),
 		parallel.Add(mgr),
 		eventtype.Add(mgr, keeper.Sinks),
-		pingsource.Add(mgr, pingsource.Options{Sinks: keeper.Sinks, Logger: slog.New(slog.DiscardHandler), Sender: &sources.Sender{
-			Engine: p.books, Client: http.DefaultClient, Delivery: func() plan.Delivery { return translate.Delivery(p.store.Load()) },
-		}}),
+		pingsource.Add(mgr, pingsource.Options{Sinks: keeper.Sinks, Logger: slog.New(slog.DiscardHandler), Sender: sender}),
+		apiserversource.Add(mgr, apiserversource.Options{Sinks: keeper.Sinks, Logger: slog.New(slog.DiscardHandler), Sender: sender}),
 		containersource.Add(mgr, keeper.Sinks),
 		sinkbinding.Add(mgr, sinkbinding.Options{Sinks: keeper.Sinks, LookAgain: 100 * time.Millisecond}),
 		feed.Add(mgr, feed.Options{Settings: p.store, Topics: topicsTold{p.told}, Subscriptions: placesTold{p.told}}),

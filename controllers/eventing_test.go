@@ -44,6 +44,7 @@ func TestEventing(t *testing.T) {
 		"a subscription without a subscriber":                onlyReply,
 		"a ping source, to a broker":                         pingToBroker,
 		"a ping source, to a URI":                            pingToURI,
+		"an api server source":                               apiServerSource,
 		"a container source":                                 containerSource,
 		"a sink binding":                                     sinkBinding,
 		"a sequence":                                         sequenceOfSteps,

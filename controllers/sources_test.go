@@ -15,6 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -240,4 +241,86 @@ func jobTemplate(labels map[string]string) corev1.PodTemplateSpec {
 	template := template(labels)
 	template.Labels, template.Spec.RestartPolicy = nil, corev1.RestartPolicyNever
 	return template
+}
+
+func apiServerSource(t *testing.T, p *eventingPlatform, namespace string) {
+	p.broker(t, namespace)
+	b := p.brokerSays(t, namespace, "Ready", corev1.ConditionTrue, "", "")
+	before := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "before", Labels: map[string]string{"watched": "yes"}}}
+	p.create(t, before)
+	p.create(t, &corev1.ServiceAccount{ObjectMeta: meta(namespace, "watcher")})
+	o := &sourcesv1.ApiServerSource{ObjectMeta: meta(namespace, "maps"), Spec: sourcesv1.ApiServerSourceSpec{
+		SourceSpec:         duck.SourceSpec{Sink: toRef("eventing.knative.dev/v1", "Broker", "main"), CloudEventOverrides: &duck.CloudEventOverrides{Extensions: map[string]string{"tenant": "a"}}},
+		Resources:          []sourcesv1.APIVersionKindSelector{{APIVersion: "v1", Kind: "ConfigMap", LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"watched": "yes"}}}},
+		ServiceAccountName: "watcher",
+		Filters:            []duck.SubscriptionsAPIFilter{{Not: &duck.SubscriptionsAPIFilter{Exact: map[string]string{"name": "secret"}}}},
+	}}
+	p.create(t, o)
+	saying := func(status corev1.ConditionStatus, reason, message string) {
+		t.Helper()
+		eventually(t, p.platform, o, namespace, "maps", "the source says so", func(o *sourcesv1.ApiServerSource) string {
+			return says(o.Status.Conditions, "Ready", status, reason, message)
+		})
+	}
+	saying(corev1.ConditionFalse, "Forbidden", `User "system:serviceaccount:`+namespace+`:watcher" cannot list resource "configmaps"`)
+	p.create(t, &rbacv1.Role{ObjectMeta: meta(namespace, "watcher"), Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "watch"}}}})
+	p.create(t, &rbacv1.RoleBinding{ObjectMeta: meta(namespace, "watcher"), RoleRef: rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: "watcher"},
+		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: "watcher"}}})
+	saying(corev1.ConditionTrue, "", "")
+	if len(o.Status.Namespaces) != 1 || o.Status.Namespaces[0] != namespace || len(o.Status.CloudEventAttributes) != 3 {
+		t.Errorf("the status is %+v", o.Status)
+	}
+
+	labels := map[string]string{"watched": "yes"}
+	p.create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "secret", Labels: labels}})
+	p.create(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "unwatched"}})
+	one := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "one", Labels: labels}}
+	p.create(t, one)
+	one.Data = map[string]string{"a": "b"}
+	if err := p.Update(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Delete(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	topic := b.Status.Annotations["ebb.dev/topic"]
+	came := func() (got []string) {
+		for _, e := range p.books.eventsOf(topic) {
+			got = append(got, e.Type+" "+e.Subject)
+		}
+		return got
+	}
+	path := " /apis/v1/namespaces/" + namespace + "/configmaps/"
+	want := []string{"dev.knative.apiserver.ref.add" + path + "before", "dev.knative.apiserver.ref.add" + path + "one", "dev.knative.apiserver.ref.update" + path + "one", "dev.knative.apiserver.ref.delete" + path + "one"}
+	until(t, "all changes came", func() error {
+		if got := came(); !slices.Equal(got, want) {
+			return fmt.Errorf("%q came, want %q", got, want)
+		}
+		return nil
+	})
+	e := p.books.eventsOf(topic)[0]
+	if v, _ := e.Get("kind"); v != "ConfigMap" || !strings.Contains(string(e.Data), `"uid":"`+string(before.UID)+`"`) {
+		t.Errorf("the event is %+v %s", e, e.Data)
+	}
+	// With the objects, from now on.
+	update(t, p.platform, o, namespace, "maps", func(o *sourcesv1.ApiServerSource) { o.Spec.EventMode = sourcesv1.ResourceMode })
+	eventually(t, p.platform, o, namespace, "maps", "the mode is taken", func(o *sourcesv1.ApiServerSource) string {
+		if kind := o.Status.CloudEventAttributes[0].Type; kind != "dev.knative.apiserver.resource.add" {
+			return kind
+		}
+		return says(o.Status.Conditions, "Ready", corev1.ConditionTrue, "", "")
+	})
+	before.Data = map[string]string{"whole": "object"}
+	if err := p.Update(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the object came", func() error {
+		events := p.books.eventsOf(topic)
+		last := events[len(events)-1]
+		if last.Type != "dev.knative.apiserver.resource.update" || !strings.Contains(string(last.Data), `"whole":"object"`) {
+			return fmt.Errorf("the last is %+v", last)
+		}
+		return nil
+	})
+	p.delete(t, o)
 }

@@ -177,6 +177,9 @@ func Filters(t *eventingv1.Trigger) []plan.Filter {
 	return []plan.Filter{{Exact: matches(t.Spec.Filter.Attributes)}}
 }
 
+// FiltersOf are filters as the plan has them.
+func FiltersOf(in []duck.SubscriptionsAPIFilter) []plan.Filter { return filters(in) }
+
 func filters(in []duck.SubscriptionsAPIFilter) []plan.Filter {
 	var out []plan.Filter
 	for i := range in {

@@ -34,12 +34,18 @@ func AddToScheme(scheme *runtime.Scheme) error {
 // LastTickAnnotation in a PingSource's status is the time, RFC 3339, up to which all ticks are done with.
 const LastTickAnnotation = "ebb.dev/last-tick"
 
+// VersionsAnnotation in an ApiServerSource's status is, as a JSON object, the version up to which all was sent of each kind.
+const VersionsAnnotation = "ebb.dev/versions"
+
 // Reasons of the conditions of sources, beside NotResolved.
 const (
 	ReasonScheduleInvalid = "ScheduleInvalid"
 	ReasonForbidden       = "Forbidden"
 	ReasonNotAvailable    = "DeploymentUnavailable"
 	ReasonRefused         = "FailedCreate"
+	ReasonSpecInvalid     = "SpecInvalid"
+	ReasonNotBegun        = "NotBegun"
+	ReasonWatchFailed     = "WatchFailed"
 	ReasonSubjectMissing  = "SubjectMissing"
 	ReasonSubjectRefused  = "SubjectRefused"
 )
