@@ -83,7 +83,7 @@ func (r *reconciler) drop(ctx context.Context, o *messagingv1.Subscription, c *m
 			continue
 		}
 		if err := r.keeper.Engine.DeleteSubscription(ctx, name, string(o.UID)); err != nil {
-			return topic.Later(ctx, fmt.Errorf("Subscription %s/%s: give up its place in %s: %w", o.Namespace, o.Name, name, err))
+			return topic.Later(ctx, fmt.Errorf("give up the place of Subscription %s/%s in %s: %w", o.Namespace, o.Name, name, err))
 		}
 	}
 	return 0, topic.Release(ctx, r.Client, o)

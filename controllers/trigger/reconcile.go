@@ -86,7 +86,7 @@ func (r *reconciler) drop(ctx context.Context, t *eventingv1.Trigger) (time.Dura
 			continue
 		}
 		if err := r.keeper.Engine.DeleteSubscription(ctx, name, string(t.UID)); err != nil {
-			return topic.Later(ctx, fmt.Errorf("Trigger %s/%s: give up its place in %s: %w", t.Namespace, t.Name, name, err))
+			return topic.Later(ctx, fmt.Errorf("give up the place of Trigger %s/%s in %s: %w", t.Namespace, t.Name, name, err))
 		}
 	}
 	return 0, topic.Release(ctx, r.Client, t)
@@ -256,7 +256,7 @@ func (w *work) dependency(ctx context.Context) error {
 	ref, err := eventingv1.ParseDependency(text, w.t.Namespace)
 	if err != nil {
 		conditions.SetFalse(eventingv1.DependencyReady, eventingv1.ReasonAnnotationInvalid, sink.Sentence(eventing.DependencyAnnotation+": "+err.Error()), w.now)
-		return nil
+		return nil //nolint:nilerr // it is said in the condition
 	}
 	w.lookAgain(topic.LookAgain) // any kind of object may be named, so none is watched
 	ready, found, err := readiness(ctx, w.live, ref)

@@ -14,7 +14,7 @@ var GroupVersion = schema.GroupVersion{Group: eventing.SourcesGroupName, Version
 // Kinds of the group.
 const (
 	KindPingSource      = "PingSource"
-	KindApiServerSource = "ApiServerSource"
+	KindApiServerSource = "ApiServerSource" //nolint:revive,staticcheck // the kind is spelled so
 	KindContainerSource = "ContainerSource"
 	KindSinkBinding     = "SinkBinding"
 )
