@@ -50,8 +50,8 @@ func controllerRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		// What users write, and what it makes of it.
 		rule(serving.GroupName, one("services"), listing),
-		rule(serving.GroupName, one("configurations"), []string{"get", "list", "watch", "patch"}),
-		rule(serving.GroupName, one("routes"), []string{"get", "list", "watch", "patch"}),
+		rule(serving.GroupName, one("configurations"), []string{"get", "list", "watch", "create", "patch"}),
+		rule(serving.GroupName, one("routes"), []string{"get", "list", "watch", "create", "patch"}),
 		rule(serving.GroupName, one("revisions"), []string{"get", "list", "watch", "create", "patch", "delete"}),
 		rule(serving.GroupName, one("domainmappings"), listing),
 		rule(serving.GroupName, []string{"services/status", "configurations/status", "routes/status", "revisions/status", "domainmappings/status"}, []string{"patch"}),
@@ -62,13 +62,13 @@ func controllerRules() []rbacv1.PolicyRule {
 		rule("apps", one("deployments"), []string{"get", "list", "watch", "create", "patch"}),
 		rule("apps", one("deployments/scale"), []string{"patch"}),
 		rule("", one("pods"), []string{"list", "watch", "create", "patch"}),
-		rule(autoscaling, one("horizontalpodautoscalers"), []string{"get", "list", "watch", "patch", "delete"}),
+		rule(autoscaling, one("horizontalpodautoscalers"), []string{"get", "list", "watch", "create", "patch", "delete"}),
 		// The names of Routes inside the cluster.
-		rule("", one("services"), []string{"get", "list", "watch", "patch", "delete"}),
+		rule("", one("services"), []string{"get", "list", "watch", "create", "patch", "delete"}),
 		// Certificates of hosts, and the Secrets with which images are pulled.
 		rule("", one("secrets"), read),
 		rule("", one("serviceaccounts"), []string{"get"}),
-		rule("cert-manager.io", one("certificates"), []string{"get", "list", "watch", "patch", "delete"}),
+		rule("cert-manager.io", one("certificates"), []string{"list", "watch", "create", "patch", "delete"}),
 		rule("", one("namespaces"), listing),
 		rule("events.k8s.io", one("events"), []string{"create", "patch"}),
 		// The authority of admission's certificate, which it writes into these two only.

@@ -10,11 +10,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/config/install"
 	"ebb.dev/ebb/proxy/members"
 )
 
 // ActivatorsConfigMap keeps who the activators are, for the next leader.
-const ActivatorsConfigMap = "ebb-activators"
+const ActivatorsConfigMap = install.ActivatorsConfigMap
 
 const activatorsKey = "activators.json"
 

@@ -8,12 +8,14 @@ import (
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/cmd/ebb/pki"
 	"ebb.dev/ebb/trust"
+	objects "ebb.dev/ebb/config/install"
 )
 
 const nodeName = "ebb"
 
-// controllerUser is what the kube-apiserver calls the controller: its service account, as on a cluster.
-const controllerUser = "system:serviceaccount:ebb-system:controller"
+// controllerUser is what the kube-apiserver calls the controller: its service account, as on a cluster. It has
+// the rights that it has there and no others.
+const controllerUser = objects.ControllerUser
 
 // eventingUser is what it calls the eventing part.
 const eventingUser = "system:serviceaccount:ebb-system:ebb-eventing"
@@ -35,7 +37,7 @@ func certificates() []pki.Certificate {
 			DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "node-metrics", CommonName: metricsHost, Authority: kube, Server: true, DNS: []string{metricsHost}},
 		{Name: frontProxy, CommonName: frontProxy, Authority: front, Client: true},
-		{Name: "controller", CommonName: controllerUser, Organization: "system:masters", Authority: kube, Client: true},
+		{Name: "controller", CommonName: controllerUser, Authority: kube, Client: true},
 		{Name: "eventing", CommonName: eventingUser, Organization: "system:masters", Authority: kube, Client: true},
 		{Name: "webhook", CommonName: "ebb-webhook", Authority: mesh, Server: true, DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, URI: trust.Controller.URI()},

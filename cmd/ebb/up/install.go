@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,7 @@ import (
 	"ebb.dev/ebb/apis/serving"
 	"ebb.dev/ebb/cmd/ebb/serve"
 	"ebb.dev/ebb/config"
+	objects "ebb.dev/ebb/config/install"
 )
 
 const (
@@ -26,8 +28,8 @@ const (
 	fieldOwner      = client.FieldOwner("ebb-up")
 )
 
-// install puts what Ebb needs into the kube-apiserver: its kinds, its namespace, its
-// settings and its admission. Whatever is there already is brought up to date.
+// install puts what Ebb needs into the kube-apiserver: its kinds, its namespace, the
+// controller's rights, its settings and its admission. Whatever is there already is brought up to date.
 func (l *layout) install(ctx context.Context, c client.Client) error {
 	kinds, err := config.CRDs()
 	if err != nil {
@@ -38,6 +40,10 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 		errs = append(errs, apply(ctx, c, kinds[i], apiextensionsv1.SchemeGroupVersion.String(), "CustomResourceDefinition"))
 	}
 	errs = append(errs, apply(ctx, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}, "v1", "Namespace"))
+	for _, right := range objects.ControllerRights() {
+		gvk := right.GetObjectKind().GroupVersionKind()
+		errs = append(errs, apply(ctx, c, right, gvk.GroupVersion().String(), gvk.Kind))
+	}
 	for _, settings := range l.settings() {
 		errs = append(errs, apply(ctx, c, settings, "v1", "ConfigMap"))
 	}
@@ -60,6 +66,23 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 	for _, kind := range kinds {
 		if err := established(ctx, c, kind.Name); err != nil {
 			return err
+		}
+	}
+	return allowed(ctx, c)
+}
+
+// allowed waits until the kube-apiserver goes by the controller's rights.
+func allowed(ctx context.Context, c client.Client) error {
+	for _, asked := range []authorizationv1.ResourceAttributes{
+		{Verb: "list", Resource: "pods"}, {Verb: "get", Resource: "configmaps", Namespace: systemNamespace},
+	} {
+		err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: controllerUser, ResourceAttributes: &asked}}
+			err := c.Create(ctx, review)
+			return review.Status.Allowed, err
+		})
+		if err != nil {
+			return fmt.Errorf("the controller may not %s %s: %w", asked.Verb, asked.Resource, err)
 		}
 	}
 	return nil

@@ -24,7 +24,8 @@ type Options struct {
 	Envoy        string // path of an Envoy; searched for when empty
 	Isolation    string // of pods: auto or none
 	Verbose      bool
-	ThrowAway    bool // the state need not survive a machine that loses power
+	AuditLog     string // file that gets a line for each request of the controller to the kube-apiserver; none when empty
+	ThrowAway    bool   // the state need not survive a machine that loses power
 	Out          io.Writer
 }
 

@@ -130,8 +130,22 @@ func (l *layout) apiserver() supervise.Spec {
 		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file="+p(frontProxy+".crt"), "--proxy-client-key-file="+p(frontProxy+".key"))
 	s.Grace = 3 * time.Second // it waits for watches to end; etcd holds the state
+	if l.options.AuditLog != "" {
+		s.Args = append(s.Args, "--audit-policy-file="+l.auditPolicy(), "--audit-log-path="+l.options.AuditLog, "--audit-log-mode=blocking")
+	}
 	return s
 }
+
+func (l *layout) auditPolicy() string { return l.dir.Path("audit-policy.yaml") }
+
+// auditPolicy is of the controller's requests, without what is in them.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: ["` + controllerUser + `"]}
+- {level: None}
+`
 
 func (l *layout) kcm() supervise.Spec {
 	config := l.dir.PKI("kcm.kubeconfig")

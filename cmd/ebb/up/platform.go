@@ -183,6 +183,11 @@ func (p *Platform) prepare(ctx context.Context) error {
 	if err := prepareTrust(p.dir, "https://"+p.at("apiserver"), time.Now()); err != nil {
 		return err
 	}
+	if p.options.AuditLog != "" {
+		if err := os.WriteFile(p.auditPolicy(), []byte(auditPolicy), 0o600); err != nil {
+			return err
+		}
+	}
 	return p.gatewayConfig().Write()
 }
 
