@@ -7,8 +7,8 @@ import (
 
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/cmd/ebb/pki"
-	"ebb.dev/ebb/trust"
 	objects "ebb.dev/ebb/config/install"
+	"ebb.dev/ebb/trust"
 )
 
 const nodeName = "ebb"
