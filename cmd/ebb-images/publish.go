@@ -70,7 +70,8 @@ func publish(ctx context.Context, o options, called string, images []built) (str
 
 func onLoopback(repository string) bool {
 	host, _, _ := strings.Cut(repository, "/")
-	return strings.HasPrefix(host, "localhost:") || strings.HasPrefix(host, "127.0.0.1:") || strings.HasPrefix(host, "[::1]:")
+	name, _, _ := strings.Cut(host, ":")
+	return name == "localhost" || strings.HasSuffix(name, ".localhost") || strings.HasPrefix(host, "127.0.0.1:") || strings.HasPrefix(host, "[::1]:")
 }
 
 // indexOf is the image for all machines, and an artifact for each machine's image that refers to it and holds its SBOM.

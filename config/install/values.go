@@ -109,11 +109,11 @@ func Default() Values {
 			Resources: resources("100m", "128Mi", "1Gi"),
 		},
 		Activator: Activator{
-			Part:         Part{Replicas: 2, Resources: resources("100m", "64Mi", "768Mi")},
+			Part:         Part{Replicas: 2, Resources: resources("100m", "96Mi", "768Mi")},
 			DrainSeconds: 300,
 		},
 		Gateway: Gateway{
-			Part:         Part{Replicas: 2, Resources: resources("200m", "128Mi", "1Gi")},
+			Part:         Part{Replicas: 2, Resources: resources("200m", "192Mi", "1Gi")},
 			DrainSeconds: 300,
 			Service:      GatewayService{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyCluster},
 			HostPort:     HostPort{Ports: Ports{HTTP: 80, HTTPS: 443}},

@@ -129,7 +129,8 @@ func baseImage(platform v1.Platform) (v1.Image, error) {
 
 func isLoopback(registry string) bool {
 	host, _, _ := strings.Cut(registry, "/")
-	return strings.HasPrefix(host, "localhost:") || strings.HasPrefix(host, "127.0.0.1:") || strings.HasPrefix(host, "[::1]:")
+	name, _, _ := strings.Cut(host, ":")
+	return name == "localhost" || strings.HasSuffix(name, ".localhost") || strings.HasPrefix(host, "127.0.0.1:") || strings.HasPrefix(host, "[::1]:")
 }
 
 // compilerLines are what the compiler said, without ko's own lines.
