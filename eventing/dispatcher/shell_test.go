@@ -25,6 +25,7 @@ import (
 	"ebb.dev/ebb/eventing/engine/memory"
 	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/plan"
+	"ebb.dev/ebb/test/metricsdoc"
 )
 
 // outside is a dispatcher on real connections, and what publishes to its one subscription.
@@ -187,6 +188,9 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s = %v, want %v\n%v", name, g, value, got)
 			}
 		}
+		families, err := registry.Gather()
+		w.must(err)
+		metricsdoc.Compare(t, "Dispatcher of events", "ebb_", families)
 		d.Remove("t1")
 		synctest.Wait()
 		for name := range gather(w, registry) {

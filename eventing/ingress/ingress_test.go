@@ -296,7 +296,7 @@ func TestDrainsAndIsBounded(t *testing.T) {
 	i.Set(plan.Topic{Address: broker, Accepts: true})
 	post := func() *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
-		q := httptest.NewRequest("POST", "/default/main", strings.NewReader("x"))
+		q := httptest.NewRequest(http.MethodPost, "/default/main", strings.NewReader("x"))
 		for _, one := range binary("1") {
 			name, value, _ := strings.Cut(one, ": ")
 			q.Header.Set(name, value)
