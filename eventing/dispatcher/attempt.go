@@ -17,6 +17,7 @@ import (
 
 const (
 	storeTimeout = 30 * time.Second // of one call of the engine
+	nakTimeout   = 5 * time.Second
 	storeRetry   = 100 * time.Millisecond
 	storeWait    = 5 * time.Second // longest between two tries of the engine
 )
@@ -75,7 +76,7 @@ func (l *lane) finish(it *item, result *counter) {
 // leave gives an event back that the lane cannot go on with.
 func (l *lane) leave(it *item) {
 	l.end(it) // before it can be given out again
-	l.giveBack(it, 0)
+	_ = l.giveBack(it, 0)
 }
 
 // again has an event tried once more after a while: by the engine, which outlives this process; of an ordered lane here, so that
@@ -83,7 +84,7 @@ func (l *lane) leave(it *item) {
 func (l *lane) again(s *settings, it *item, after time.Duration) {
 	if !s.Ordered {
 		l.end(it) // before it can be given out again
-		l.giveBack(it, after)
+		_ = l.giveBack(it, after)
 		return
 	}
 	l.mu.Lock()

@@ -176,9 +176,13 @@ func (l *lane) past(d engine.Delivery, done bool) {
 	case <-l.ctx.Done():
 		return // it comes again
 	}
+	ctx := l.ctx // what is not for this lane may come again, here or elsewhere
+	if done {
+		ctx = l.hard
+	}
 	l.work.Go(func() {
 		defer func() { <-l.pass }()
-		if err := d.Ack(l.hard); err == nil && done {
+		if err := d.Ack(ctx); err == nil && done {
 			l.mu.Lock()
 			delete(l.done, d.Sequence())
 			l.mu.Unlock()
@@ -366,10 +370,12 @@ func (l *lane) drain(ctx context.Context) {
 	l.keys, l.ready = nil, queue{}
 	l.mu.Unlock()
 	slices.SortFunc(back, func(a, b *item) int { return cmp.Compare(a.sequence, b.sequence) })
-	for _, it := range back {
-		l.giveBack(it, 0)
-	}
 	stopped := context.AfterFunc(ctx, l.cut)
+	for _, it := range back {
+		if l.giveBack(it, 0) != nil {
+			break // the engine is away; they come again after the AckWait
+		}
+	}
 	l.work.Wait()
 	stopped()
 	l.cut()
@@ -380,10 +386,10 @@ func (l *lane) drain(ctx context.Context) {
 }
 
 // giveBack has the engine give it out again.
-func (l *lane) giveBack(it *item, after time.Duration) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.hard), storeTimeout)
+func (l *lane) giveBack(it *item, after time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.hard), nakTimeout)
 	defer cancel()
-	_ = it.nak(ctx, after) // if it does not hear it, the AckWait ends
+	return it.nak(ctx, after) // if it does not hear it, the AckWait ends
 }
 
 func (l *lane) sleep(ctx context.Context, wait time.Duration) bool {
