@@ -268,7 +268,7 @@ func TestAgainstTheSDK(t *testing.T) {
 		header http.Header
 		body   []byte
 	}{"binary": {h, e.Data}, "structured": {http.Header{"Content-Type": {"application/cloudevents+json"}}, structured}} {
-		r, _ := http.NewRequest("POST", "http://x", bytes.NewReader(m.body))
+		r, _ := http.NewRequest(http.MethodPost, "http://x", bytes.NewReader(m.body))
 		r.Header = m.header
 		read, err := sdkhttp.NewEventFromHTTPRequest(r)
 		if err != nil {

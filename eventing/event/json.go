@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -40,14 +42,8 @@ func FromBatch(body []byte, l Limits) ([]*Event, error) {
 			return nil, &Error{"", "batch is not JSON: " + err.Error()}
 		}
 		e, err := fromJSON(raw, l)
-		switch err := err.(type) {
-		case nil:
-		case *Error:
-			return nil, &Error{err.Attribute, err.Reason + fmt.Sprintf(" (event %d of the batch)", len(events))}
-		case *TooLargeError:
-			return nil, &TooLargeError{err.Reason + fmt.Sprintf(" (event %d of the batch)", len(events))}
-		default:
-			return nil, err
+		if err != nil {
+			return nil, inBatch(err, len(events))
 		}
 		events = append(events, e)
 	}
@@ -60,9 +56,23 @@ func FromBatch(body []byte, l Limits) ([]*Event, error) {
 	return events, nil
 }
 
+// inBatch says which event of a batch an error is about.
+func inBatch(err error, n int) error {
+	where := fmt.Sprintf(" (event %d of the batch)", n)
+	var wrong *Error
+	var large *TooLargeError
+	switch {
+	case errors.As(err, &wrong):
+		return &Error{wrong.Attribute, wrong.Reason + where}
+	case errors.As(err, &large):
+		return &TooLargeError{large.Reason + where}
+	}
+	return err
+}
+
 func atEnd(d *json.Decoder) bool {
 	_, err := d.Token()
-	return err != nil && err.Error() == "EOF"
+	return errors.Is(err, io.EOF)
 }
 
 func fromJSON(body []byte, l Limits) (*Event, error) {
