@@ -18,6 +18,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -60,9 +61,10 @@ type eventingPlatform struct {
 	recorder *eventtype.Recorder
 }
 
-func startEventing(t *testing.T) *eventingPlatform {
+// startEventing starts it; store nil: the books.
+func startEventing(t *testing.T, store engine.Engine) *eventingPlatform {
 	t.Helper()
-	config := kubetest.Start(t)
+	api := kubetest.Start(t)
 	log.SetLogger(logr.Discard())
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
@@ -73,7 +75,11 @@ func startEventing(t *testing.T) *eventingPlatform {
 			t.Fatal(err)
 		}
 	}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(api, ctrl.Options{
+		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
+		// Other tests of the process have controllers of these names.
+		Controller: config.Controller{SkipNameValidation: new(true)},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,11 +87,14 @@ func startEventing(t *testing.T) *eventingPlatform {
 		platform: &platform{store: settings.NewStore()}, books: &books{topics: map[string]engine.Topic{}, places: map[string]engine.Subscription{}},
 		told: &plans{topics: map[plan.Address]plan.Topic{}, places: map[string]plan.Subscription{}},
 	}
+	if store == nil {
+		store = p.books
+	}
 	keeper := &topic.Keeper{
-		Client: mgr.GetClient(), Engine: p.books, Settings: p.store, Ingress: "http://broker-ingress.ebb-system.svc.cluster.local", Now: time.Now,
+		Client: mgr.GetClient(), Engine: store, Settings: p.store, Ingress: "http://broker-ingress.ebb-system.svc.cluster.local", Now: time.Now,
 		Sinks: &sink.Resolver{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Mapper: mgr.GetRESTMapper()},
 	}
-	sender := &sources.Sender{Engine: p.books, Client: http.DefaultClient, Delivery: func() plan.Delivery { return translate.Delivery(p.store.Load()) }}
+	sender := &sources.Sender{Engine: store, Client: http.DefaultClient, Delivery: func() plan.Delivery { return translate.Delivery(p.store.Load()) }}
 	for _, err := range []error{
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: p.store}),
 		broker.Add(mgr, keeper),
@@ -117,7 +126,7 @@ func startEventing(t *testing.T) *eventingPlatform {
 			t.Errorf("manager: %v", err)
 		}
 	})
-	watcher, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	watcher, err := client.NewWithWatch(api, client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ import (
 
 // TestEventing runs the controllers of eventing on a real API server. Every case has a namespace of its own.
 func TestEventing(t *testing.T) {
-	p := startEventing(t)
+	p := startEventing(t, nil)
 	for name, test := range map[string]func(*testing.T, *eventingPlatform, string){
 		"a broker and a trigger":                             brokerAndTrigger,
 		"a trigger before its broker":                        triggerFirst,
