@@ -134,6 +134,8 @@ func (o *eventingOptions) run(ctx context.Context) error {
 	}
 	defer store.Close()
 
+	kept := deploymentsOfSources()
+	kept[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{o.namespace: {}}}
 	health := &eventingHealth{store: store}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                 scheme,
@@ -142,7 +144,7 @@ func (o *eventingOptions) run(ctx context.Context) error {
 		HealthProbeBindAddress: "0",
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         map[client.Object]cache.ByObject{&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{o.namespace: {}}}},
+			ByObject:         kept,
 		},
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              "ebb-eventing",
@@ -207,6 +209,7 @@ func (o *eventingOptions) assemble(mgr ctrl.Manager, log *slog.Logger, known *se
 		sequence.Add(mgr),
 		parallel.Add(mgr),
 		eventtype.Add(mgr, keeper.Sinks),
+		o.addSources(mgr, log, known, store, keeper.Sinks),
 		feed.Add(mgr, feed.Options{Settings: known, Topics: parts.ingress, Subscriptions: parts.dispatcher}),
 	} {
 		if err != nil {
