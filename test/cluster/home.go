@@ -23,7 +23,7 @@ const (
 	serviceCIDR  = "198.19.0.0/16"
 	apiServiceIP = "198.19.0.1"
 	dnsIP        = "198.19.0.10"
-	registryHost = "registry.local"
+	registryHost = "registry.localhost" // clients speak plain HTTP with names under localhost
 )
 
 // home is the node's folder and what is chosen about it.

@@ -56,7 +56,7 @@ func command(ctx context.Context, args []string) error {
 	f.StringVar(&h.root, "home", "out/cluster", "`folder` of the node: programs, state and logs")
 	f.StringVar(&h.bin, "bin", "bin", "`folder` with ebb, ebb-kube and ebb-node")
 	f.IntVar(&h.APIPort, "api-port", 16443, "loopback `port` of the kube-apiserver, the same inside the node")
-	f.IntVar(&h.RegistryPort, "registry-port", 15000, "loopback `port` of the registry; pods name it registry.local:PORT")
+	f.IntVar(&h.RegistryPort, "registry-port", 15000, "loopback `port` of the registry; pods name it registry.localhost:PORT")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -1,10 +1,8 @@
 package platform
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -201,14 +199,14 @@ func (e *existing) log(part, word string, lines int) string {
 	}
 	var all strings.Builder
 	for _, pod := range pods.Items {
-		stream, err := e.set.CoreV1().Pods(serving.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{TailLines: new(int64(5000))}).Stream(ctx)
+		stream, err := e.set.CoreV1().Pods(serving.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{SinceSeconds: new(int64(120)), TailLines: new(int64(5000))}).Stream(ctx)
 		if err != nil {
 			fmt.Fprintf(&all, "%s: %v\n", pod.Name, err)
 			continue
 		}
 		text, err := io.ReadAll(stream)
 		stream.Close()
-		fmt.Fprintf(&all, "%s (%s, %d restarts): %v\n%s", pod.Name, pod.Status.Phase, restarts(&pod), cmp.Or(err, errors.New("its log")), told(string(text), word, lines))
+		fmt.Fprintf(&all, "%s (%s, %d restarts; error %v):\n%s", pod.Name, pod.Status.Phase, restarts(&pod), err, told(string(text), word, lines))
 	}
 	return all.String()
 }
