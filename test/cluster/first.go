@@ -5,11 +5,8 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 )
-
-func cut(kv string) (key, value string, ok bool) { return strings.Cut(kv, "=") }
 
 // first is process 1 of the node: it starts the manager and reaps what is left to it. When it
 // ends, the kernel ends all others.

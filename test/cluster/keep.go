@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -211,8 +212,9 @@ func (h *home) run(args []string) error {
 	}
 	// --wd is resolved in the node's mounts, where the machine's files are as well.
 	full := append([]string{"nsenter", "-t", strconv.Itoa(pid), "-n", "-m", "-p", "-u", "-i", "--wd=" + where, "--"}, args...)
-	for _, kv := range h.environment() {
-		key, value, _ := cut(kv)
+	for _, kv := range append(h.environment(),
+		"EBB_E2E_KUBECONFIG="+h.kubeconfig(), "EBB_E2E_REGISTRY="+h.Registry(), "EBB_E2E_REGISTRY_HOSTS="+h.path("etc", "certs.d")) {
+		key, value, _ := strings.Cut(kv, "=")
 		_ = os.Setenv(key, value)
 	}
 	return syscall.Exec(nsenter, full, os.Environ())

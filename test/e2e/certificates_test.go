@@ -49,7 +49,7 @@ func TestCertificatesFromCertManager(t *testing.T) {
 	awaitURL := func(service, scheme string) *v1.Service {
 		t.Helper()
 		return n.AwaitService(service, func(s *v1.Service) error {
-			if !strings.HasPrefix(s.Status.URL, scheme+"://"+at(service)+":") {
+			if !strings.HasPrefix(s.Status.URL, scheme+"://"+at(service)) {
 				return fmt.Errorf("its URL is %s", s.Status.URL)
 			}
 			return platform.Ready(s.Generation, s.Status.Status)

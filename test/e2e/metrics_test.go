@@ -37,6 +37,14 @@ func burn(t *testing.T, n *platform.Namespace, service string) {
 	t.Cleanup(func() { cancel(); done.Wait() })
 }
 
+// needsMetrics skips a test where nobody measures pods.
+func needsMetrics(t *testing.T, n *platform.Namespace) {
+	t.Helper()
+	if _, _, err := n.Command(t.Context(), "", "kubectl", "get", "--raw", "/apis/metrics.k8s.io/v1beta1"); err != nil {
+		t.Skip("the cluster has no metrics server (metrics.k8s.io is not served)")
+	}
+}
+
 // eventually asks a command until what it prints is taken.
 func eventually(t *testing.T, n *platform.Namespace, taken func(out string) bool, args ...string) {
 	t.Helper()
@@ -60,6 +68,7 @@ func eventually(t *testing.T, n *platform.Namespace, taken func(out string) bool
 // TestTop: kubectl top shows which pod burns, and who may view a namespace may see it.
 func TestTop(t *testing.T) {
 	n := begin(t)
+	needsMetrics(t, n)
 	keep := func(s *v1.Service) { s.Spec.Template.Annotations[serving.MinScaleAnnotation] = "1" }
 	n.Deploy("idle", keep)
 	n.Deploy("busy", keep)
@@ -79,7 +88,7 @@ func TestTop(t *testing.T) {
 		return len(regexp.MustCompile(`(?m)^busy-`).FindAllString(out, -1)) == 1 && !regexp.MustCompile(`(?m)^idle-`).MatchString(out)
 	}, "kubectl", "-n", n.In, "top", "pod", "-l", serving.ServiceLabel+"=busy")
 	eventually(t, n, func(out string) bool {
-		return regexp.MustCompile(`(?m)^ebb +[1-9]\d*m +\d+% +[1-9]\d*Mi +\d+%`).MatchString(out)
+		return regexp.MustCompile(`(?m)^` + n.NodeName(t) + ` +[1-9]\d*m +\d+% +[1-9]\d*Mi +\d+%`).MatchString(out)
 	}, "kubectl", "top", "node")
 
 	const viewer = "--as=viewer"
@@ -96,6 +105,7 @@ func TestTop(t *testing.T) {
 // TestHPAOnCPU: Kubernetes scales a Service of class hpa by the cpu that its pods use.
 func TestHPAOnCPU(t *testing.T) {
 	n := begin(t)
+	needsMetrics(t, n)
 	n.Deploy("web", func(s *v1.Service) {
 		a := s.Spec.Template.Annotations
 		a[serving.ClassAnnotation], a[serving.MetricAnnotation], a[serving.TargetAnnotation] = serving.ClassHPA, serving.MetricCPU, "80"
@@ -110,6 +120,7 @@ func TestHPAOnCPU(t *testing.T) {
 // TestHPAOnMemory: Kubernetes scales a Service of class hpa by the memory that its pods have, on average, from one pod.
 func TestHPAOnMemory(t *testing.T) {
 	n := begin(t)
+	needsMetrics(t, n)
 	// test/app has a tenth of the target; what it then holds is far above it for two pods too, so that no
 	// reading of the memory gives another number of pods.
 	n.Deploy("web", func(s *v1.Service) {

@@ -245,7 +245,7 @@ func TestServiceCallsService(t *testing.T) {
 	})
 	n.AwaitAnswer(t, platform.External, n.URL("caller", "/"), func(a platform.Answer) bool { return a.Body == "caller" })
 	var node corev1.Node
-	if err := n.WithWatch.Get(t.Context(), client.ObjectKey{Name: "ebb"}, &node); err != nil {
+	if err := n.WithWatch.Get(t.Context(), client.ObjectKey{Name: n.NodeName(t)}, &node); err != nil {
 		t.Fatal(err)
 	}
 	if isolation := node.Annotations["ebb.dev/isolation"]; isolation == "none" {

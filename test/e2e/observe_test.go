@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -30,7 +28,10 @@ func TestGatewayMetrics(t *testing.T) {
 	series := func(class, count string) string {
 		return `(?m)^envoy_cluster_upstream_rq\{class="` + class + `",namespace="` + n.In + `",revision="shop-00001",service="shop"\} ` + count + `$`
 	}
-	text := page(t, "http://"+n.Running().GatewayMetrics+"/metrics")
+	var text string
+	for _, address := range n.GatewayPages(t) { // the requests went to any of them
+		text += page(t, "http://"+address+"/metrics")
+	}
 	sorted := regexp.MustCompile(`\{([^}]*)\}`).ReplaceAllStringFunc(text, func(labels string) string {
 		parts := strings.Split(strings.Trim(labels, "{}"), ",")
 		for i := range parts { // four of them, in any order
@@ -62,11 +63,7 @@ func TestRequestLogIsTakenLive(t *testing.T) {
 		}
 	}
 	logged := func(path string) bool {
-		text, err := os.ReadFile(filepath.Join(n.Data, "logs", "gateway.log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
+		for line := range strings.Lines(n.GatewayLog(t)) {
 			var one struct{ Path, Host, Revision string }
 			if i := strings.IndexByte(line, '{'); i >= 0 && json.Unmarshal([]byte(line[i:]), &one) == nil && one.Path == path && one.Revision == "revision/"+n.In+"/logged/logged-00001" {
 				return true
@@ -111,7 +108,12 @@ func TestRequestLogIsTakenLive(t *testing.T) {
 		set(ctx, data)
 		until("listeners acknowledged", func() bool { return acks() != before })
 		until("connections of before ended", func() bool {
-			return number(ctx, "http://"+n.Running().GatewayMetrics+"/metrics", "envoy_listener_manager_total_filter_chains_draining") == "0"
+			for _, address := range n.GatewayPages(t) {
+				if number(ctx, "http://"+address+"/metrics", "envoy_listener_manager_total_filter_chains_draining") != "0" {
+					return false
+				}
+			}
+			return true
 		})
 	}
 	change(t.Context(), `{"logging.enable-request-log":"true"}`)

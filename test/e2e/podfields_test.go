@@ -27,6 +27,9 @@ func TestPodFields(t *testing.T) {
 	n := begin(t)
 	high := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: n.In}, Value: 1000}
 	class := &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: n.In}, Handler: "processes"}
+	if n.OnCluster() {
+		class.Handler = "runc" // of containerd
+	}
 	for _, o := range []client.Object{high, class} { // these have no namespace
 		create(n, o)
 		t.Cleanup(func() {

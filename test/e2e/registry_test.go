@@ -63,13 +63,17 @@ func (r *registry) requests() int {
 // newRegistry has a port at once, at which connections are refused until open is called.
 func newRegistry(t *testing.T, n *platform.Namespace, handle http.HandlerFunc) (r *registry, open func()) {
 	t.Helper()
+	name, listen := "127.0.0.1", [4]byte{127, 0, 0, 1}
+	if n.OnCluster() { // asked by the pods of the control plane and by the node
+		name, listen = strings.Split(n.Running().Registry, ":")[0], [4]byte{}
+	}
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := os.NewFile(uintptr(fd), "registry")
 	t.Cleanup(func() { file.Close() })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: listen}); err != nil {
 		t.Fatal(err)
 	}
 	address, err := syscall.Getsockname(fd)
@@ -77,10 +81,11 @@ func newRegistry(t *testing.T, n *platform.Namespace, handle http.HandlerFunc) (
 		t.Fatal(err)
 	}
 	r = &registry{
-		host:   fmt.Sprintf("127.0.0.1:%d", address.(*syscall.SockaddrInet4).Port),
+		host:   fmt.Sprintf("%s:%d", name, address.(*syscall.SockaddrInet4).Port),
 		good:   httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: n.Running().Registry}),
 		handle: handle,
 	}
+	n.PlainRegistry(t, r.host)
 	return r, func() {
 		t.Helper()
 		if err := syscall.Listen(fd, 64); err != nil {

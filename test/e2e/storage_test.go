@@ -22,7 +22,7 @@ import (
 func noVolumes(t *testing.T, n *platform.Namespace) string {
 	t.Helper()
 	var node corev1.Node
-	if err := n.WithWatch.Get(t.Context(), client.ObjectKey{Name: "ebb"}, &node); err != nil {
+	if err := n.WithWatch.Get(t.Context(), client.ObjectKey{Name: n.NodeName(t)}, &node); err != nil {
 		t.Fatal(err)
 	}
 	if node.Annotations["ebb.dev/isolation"] != "none" {
@@ -71,6 +71,7 @@ func keep(t *testing.T, n *platform.Namespace, service, text string) {
 // Revision and for another Service, and goes with the claim.
 func TestClaim(t *testing.T) {
 	n := begin(t)
+	n.Embedded(t, "it looks at the folders of the class standard")
 	if why := noVolumes(t, n); why != "" {
 		t.Skip(why)
 	}

@@ -25,6 +25,7 @@ import (
 
 func TestRestartKeepsServices(t *testing.T) {
 	p := shared.Platform(t)
+	p.Embedded(t, "it ends `ebb up` and starts it again")
 	n := p.Namespace(t)
 	deployTwo(n, "kept")
 	n.Change("kept", route(percent("kept-00001", 100, ""), percent("kept-00002", 0, "next")))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,8 +32,9 @@ const (
 	ClusterVariable  = "EBB_E2E_KUBECONFIG" // file of an administrator
 	gatewayVariable  = "EBB_E2E_GATEWAY"    // host:port of the external listener
 	secureVariable   = "EBB_E2E_GATEWAY_HTTPS"
-	internalVariable = "EBB_E2E_INTERNAL" // host:port of the in-cluster listener
-	registryVariable = "EBB_E2E_REGISTRY" // host:port/path that is pushed to, and that the cluster pulls from
+	internalVariable = "EBB_E2E_INTERNAL"       // host:port of the in-cluster listener
+	registryVariable = "EBB_E2E_REGISTRY"       // host:port/path that is pushed to, and that the cluster pulls from
+	hostsVariable    = "EBB_E2E_REGISTRY_HOSTS" // folder of containerd's hosts.toml files, for registries of tests
 )
 
 // existing is a cluster on which Ebb is installed. Its pods, and the addresses of its Services unless the
@@ -226,5 +228,74 @@ func (e *existing) close() {
 		if err := back(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, "take a setting back:", err)
 		}
+	}
+}
+
+// GatewayPages are the addresses of the gateways' own pages: host:port of /metrics.
+func (p *Platform) GatewayPages(t testing.TB) []string {
+	t.Helper()
+	if p.cluster == nil {
+		return []string{p.Running().GatewayMetrics}
+	}
+	var pages []string
+	for _, pod := range p.PartPods(t, "gateway") {
+		if PodReady(&pod) {
+			pages = append(pages, net.JoinHostPort(pod.Status.PodIP, "9090"))
+		}
+	}
+	return pages
+}
+
+// PartPods are the pods of a part of Ebb on a cluster: controller, activator, gateway.
+func (p *Platform) PartPods(t testing.TB, part string) []corev1.Pod {
+	t.Helper()
+	pods := &corev1.PodList{}
+	if err := p.List(t.Context(), pods, client.InNamespace(serving.Namespace), client.MatchingLabels{"app.kubernetes.io/component": part}); err != nil {
+		t.Fatal(err)
+	}
+	return pods.Items
+}
+
+// GatewayLog is what all gateways have written.
+func (p *Platform) GatewayLog(t testing.TB) string {
+	t.Helper()
+	if p.cluster == nil {
+		text, err := os.ReadFile(p.dir.Log("gateway"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	return p.cluster.log("gateway", "", math.MaxInt)
+}
+
+// NodeName is that of the one node.
+func (p *Platform) NodeName(t testing.TB) string {
+	t.Helper()
+	var nodes corev1.NodeList
+	if err := p.List(t.Context(), &nodes); err != nil || len(nodes.Items) == 0 {
+		t.Fatalf("%d nodes, %v", len(nodes.Items), err)
+	}
+	return nodes.Items[0].Name
+}
+
+// PlainRegistry has the node speak plain HTTP with a registry until the test ends. The node of the
+// embedded default does with one on the loopback; containerd is told in its folder of hosts.
+func (p *Platform) PlainRegistry(t testing.TB, host string) {
+	t.Helper()
+	if p.cluster == nil {
+		return
+	}
+	hosts := os.Getenv(hostsVariable)
+	if hosts == "" {
+		t.Skipf("$%s is not set: the folder in which containerd looks for how to reach registries", hostsVariable)
+	}
+	folder := filepath.Join(hosts, host)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	if err := os.WriteFile(filepath.Join(folder, "hosts.toml"), fmt.Appendf(nil, "[host.%q]\n", "http://"+host), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
