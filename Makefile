@@ -68,6 +68,10 @@ check: ## Format, vet, lint, generated files, unit and golden tests
 test: build ## All tests that need no root: check, real Envoy, end to end on the embedded default
 	@test/all.sh
 
+.PHONY: test-cluster
+test-cluster: build ## Tests on a real kubelet, as root: a node comes up, Ebb is installed on it, tested and uninstalled, the node goes
+	@test/cluster-test.sh
+
 .PHONY: bench
 bench: build ## Benchmarks, beside references measured in the same run (ARGS=-quick: a try; ARGS=-help: more)
 	@test/bench.sh $(ARGS)

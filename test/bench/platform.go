@@ -24,6 +24,7 @@ import (
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/test/bench/figures"
+	"ebb.dev/ebb/test/e2e/platform"
 )
 
 // namespace of all Services that stay for the next part.
@@ -83,6 +84,9 @@ func (b *bench) startPlatform(ctx context.Context) (err error) {
 	if b.stop != nil {
 		return nil
 	}
+	if os.Getenv(platform.ClusterVariable) != "" {
+		return b.useCluster(ctx)
+	}
 	fmt.Println("  … starting a platform")
 	folder, err := os.MkdirTemp("", "ebb-bench-")
 	if err != nil {
@@ -134,6 +138,22 @@ func (b *bench) startPlatform(ctx context.Context) (err error) {
 		return err
 	}
 	return b.prepare(ctx)
+}
+
+// useCluster measures Ebb where it is installed already, instead of the embedded default.
+func (b *bench) useCluster(ctx context.Context) error {
+	p, err := platform.Existing(ctx)
+	if err != nil {
+		return err
+	}
+	b.stop, b.running = p.Close, p.Running()
+	if err = b.connect(); err == nil {
+		err = b.prepare(ctx)
+	}
+	if err != nil {
+		b.stopPlatform()
+	}
+	return err
 }
 
 // ownGroup is for children: Ctrl-C reaches only this program, which ends them when it

@@ -35,7 +35,12 @@ func (b *bench) pods(ctx context.Context, of string) ([]corev1.Pod, error) {
 
 // address at which the node runs the pod's program; empty while it is not known.
 func address(pod *corev1.Pod) string {
-	port := pod.Annotations[serving.PortAnnotation]
+	port := pod.Annotations[serving.PortAnnotation] // of the embedded default
+	for _, c := range pod.Spec.Containers {
+		if port == "" && len(c.Ports) > 0 {
+			port = fmt.Sprint(c.Ports[0].ContainerPort)
+		}
+	}
 	if pod.Status.PodIP == "" || port == "" {
 		return ""
 	}

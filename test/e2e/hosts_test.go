@@ -183,7 +183,7 @@ func TestDomainMappingTLS(t *testing.T) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: n.In, Name: "cert"}, Type: corev1.SecretTypeTLS, Data: first}
 	create(n, secret)
 	ready := awaitMapping(n, host, func(m *v1beta1.DomainMapping) error {
-		if !strings.HasPrefix(m.Status.URL, "https://"+host+":") {
+		if !strings.HasPrefix(m.Status.URL, "https://"+host) {
 			return fmt.Errorf("the URL is %s", m.Status.URL)
 		}
 		return mappingReady(m)

@@ -101,7 +101,11 @@ func toolbox(t *testing.T, n *platform.Namespace) string {
 	if err := packed.Close(); err != nil {
 		t.Fatal(err)
 	}
-	out, errOut, err := n.Command(t.Context(), "", "image", "load", archive.Name())
+	load := []string{"image", "load", archive.Name()}
+	if n.OnCluster() {
+		load = append(load, "--registry", n.Running().Registry)
+	}
+	out, errOut, err := n.Command(t.Context(), "", load...)
 	if err != nil {
 		t.Fatalf("ebb image load: %v; it printed %s%s", err, out, errOut)
 	}

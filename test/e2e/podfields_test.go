@@ -54,6 +54,9 @@ func TestPodFields(t *testing.T) {
 		SchedulerName:         corev1.DefaultSchedulerName,
 		HostNetwork:           true,
 	}
+	if n.OnCluster() { // containerd wants a user with the group
+		want.SecurityContext.RunAsUser = new(int64(0))
+	}
 	toleration := corev1.Toleration{Key: "gpu", Operator: corev1.TolerationOpEqual, Value: "yes", Effect: corev1.TaintEffectNoSchedule}
 	n.Deploy("web", func(s *v1.Service) {
 		spec := &s.Spec.Template.Spec

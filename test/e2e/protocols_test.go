@@ -165,6 +165,7 @@ func TestClientThatLeavesIsForgotten(t *testing.T) {
 	n := begin(t)
 	n.DeployAtZero("slow", func(s *v1.Service) {
 		s.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "START_DELAY", Value: "3s"}}
+		s.Spec.Template.Annotations[serving.WindowAnnotation] = "60s" // nobody waits for the pod, which may take long
 	})
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()

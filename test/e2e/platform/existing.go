@@ -55,8 +55,8 @@ var testSettings = map[string]map[string]string{
 	"config-autoscaler": {"allow-zero-initial-scale": "true"},
 }
 
-// beginExisting connects to the cluster that the variables name.
-func beginExisting(ctx context.Context) (*Platform, error) {
+// Existing connects to the cluster that the variables name. The caller calls Close.
+func Existing(ctx context.Context) (*Platform, error) {
 	kubeconfig, err := filepath.Abs(os.Getenv(ClusterVariable))
 	if err != nil {
 		return nil, err
@@ -250,7 +250,7 @@ func (p *Platform) GatewayPages(t testing.TB) []string {
 func (p *Platform) PartPods(t testing.TB, part string) []corev1.Pod {
 	t.Helper()
 	pods := &corev1.PodList{}
-	if err := p.List(t.Context(), pods, client.InNamespace(serving.Namespace), client.MatchingLabels{"app.kubernetes.io/component": part}); err != nil {
+	if err := p.List(context.WithoutCancel(t.Context()), pods, client.InNamespace(serving.Namespace), client.MatchingLabels{"app.kubernetes.io/component": part}); err != nil {
 		t.Fatal(err)
 	}
 	return pods.Items

@@ -354,7 +354,7 @@ func (s *Shared) Platform(t testing.TB) *Platform {
 	}
 	s.once.Do(func() {
 		if os.Getenv(ClusterVariable) != "" && !s.Wired {
-			s.p, s.err = beginExisting(context.Background())
+			s.p, s.err = Existing(context.Background())
 		} else {
 			s.p, s.err = begin(context.Background(), s.Wired, nil)
 		}
