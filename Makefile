@@ -80,6 +80,10 @@ bench: build ## Benchmarks, beside references measured in the same run (ARGS=-qu
 bench-events: ebb ## The way of an event beside bare JetStream in the same run, into out/bench-events.json (ARGS=-help: more)
 	@go run ./test/benchevents $(ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: build ## Cold starts on a real kubelet beside a plain Deployment, as root (ARGS=-quick: a try)
+	@test/bench-cluster.sh $(ARGS)
+
 .PHONY: generate
 generate: ## Regenerate what is generated: deepcopy, CRDs, protobuf, golden files
 	@test/generate.sh

@@ -22,14 +22,8 @@ test/cluster.sh up || exit 1
 eval "$(test/cluster.sh env)"
 
 inside() { EBB_COUNTS= test/cluster.sh run out/tools/report -counts "$counts" -- "$@" || failed=1; }
-install() {
-	step "images"
-	make images IMAGE_ARCH="$(go env GOARCH)" IMAGE_REPOSITORY="$REGISTRY/ebb" || return
-	step "install"
-	# Pulled by digest, from the name that the node has for the registry.
-	bin/ebb install --values out/images.yaml --repository "$POD_REGISTRY/ebb" --domain localhost --gateway clusterip
-}
-if install; then
+step "images, install"
+if test/cluster-install.sh; then
 	step "end to end on the node"
 	inside -p=1 -timeout=40m ./test/e2e ./test/e2e/kubelet
 	step "uninstall"
