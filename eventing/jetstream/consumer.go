@@ -185,7 +185,8 @@ func (c *consumer) take(m *nats.Msg) {
 		c.asked = max(c.asked-batch, 0)
 	case "423": // another consumer is pinned now
 		c.asked = max(c.asked-batch, 0)
-		c.order.lost()
+		c.order.pin = ""
+		c.order.anew(c)
 	case "400", "409", "503": // deleted or changed, its leader elsewhere, or gone
 		c.asked = max(c.asked-batch, 0)
 		c.refused(status + " " + text)
@@ -203,7 +204,11 @@ func (c *consumer) takeEvent(m *nats.Msg) {
 	d, err := newDelivery(c, m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.Sub != c.sub || c.err != nil {
+	switch {
+	case m.Sub != c.sub:
+		return
+	case c.err != nil: // it was on its way when the consumer was closed
+		_ = c.e.nc.Publish(m.Reply, nakPayload)
 		return
 	}
 	c.asked = max(c.asked-1, 0)
@@ -285,10 +290,11 @@ func (c *consumer) Next(ctx context.Context) (engine.Delivery, error) {
 			c.started = true
 			c.pull()
 		}
-		if len(c.buffer) > 0 && (!c.ordered || c.order.settled) {
+		if len(c.buffer) > 0 && (!c.ordered || c.order.may(c.buffer[0])) {
 			d := c.buffer[0]
 			c.buffer[0] = nil
 			c.buffer = c.buffer[1:]
+			c.order.allowed = 0
 			if len(c.buffer) > 0 {
 				c.signal()
 			}
@@ -354,7 +360,8 @@ func (c *consumer) endLocked(err error) {
 	c.err = err
 	c.stale.Stop()
 	c.order.stop()
-	if c.sub != nil {
+	// What is on its way still arrives, and goes back.
+	if c.sub != nil && c.sub.Drain() != nil {
 		_ = c.sub.Unsubscribe()
 	}
 	c.signal()

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	api "github.com/nats-io/nats.go/jetstream"
 )
 
 // order is what an ordered subscription needs beside the server's pinned client.
@@ -13,12 +15,17 @@ import (
 // The server pins one consumer and gives the events to it alone. When it pins another one, or
 // gives events to a new connection, earlier events may be with somebody who is gone, or who
 // still works: they would come again behind later ones. So a consumer that is pinned anew
-// holds what it gets until every event that is given out and not acknowledged is its own
-// (settle), and then gives them out by their sequence.
+// gives out one event at a time, each when everything below it is acknowledged, by whomever.
+// That ends with the first one that comes for the first time (settle): what others were given
+// before is below it, because new events are given out in their order.
+//
+// The server's floor decides and not its number of events in flight: one that is held here may
+// be acknowledged late by another one, so a number does not say which they are.
 type order struct {
 	pin      string // what the server knows the pinned client by; "": not pinned
 	settled  bool
 	settling bool
+	allowed  uint64      // the one event that may be given out before
 	keep     *time.Timer // renews the pin
 	last     time.Time   // an event came
 }
@@ -28,10 +35,9 @@ const pinIdle = 30 * time.Second
 
 func (o *order) reset() { o.stop(); *o = order{} }
 
-// anew is for a new connection, c.mu is held: what was held goes back, because a server that
-// was killed may not remember that it gave it out.
+// anew is for a new connection or the loss of the pin, c.mu is held: what was held goes back.
 func (o *order) anew(c *consumer) {
-	o.settled = false
+	o.unsettle()
 	for _, d := range c.buffer {
 		d.ended = true
 		c.out--
@@ -40,8 +46,10 @@ func (o *order) anew(c *consumer) {
 	c.buffer = nil
 }
 
-// lost is to be pinned no more.
-func (o *order) lost() { o.pin, o.settled = "", false }
+func (o *order) unsettle() { o.settled, o.allowed = false, 0 }
+
+// may is whether the first event of the buffer may be given out.
+func (o *order) may(first *delivery) bool { return o.settled || first.sequence == o.allowed }
 
 func (o *order) stop() {
 	if o.keep != nil {
@@ -59,7 +67,8 @@ func (o *order) arrived(c *consumer, d *delivery, pin string) {
 	}
 	o.last = time.Now()
 	if pin != "" && pin != o.pin {
-		o.pin, o.settled = pin, false
+		o.pin = pin
+		o.unsettle()
 		if o.keep == nil {
 			o.keep = time.AfterFunc(pinTTL/4, func() { c.keepPin() })
 		} else {
@@ -87,35 +96,40 @@ func (c *consumer) keepPin() {
 	o.keep.Reset(pinTTL / 4)
 }
 
-// settle waits until every event that is out is held here. It counts what is held before it asks
-// the server: what arrives meanwhile makes it wait for longer, never for too short a time.
+// settle runs while there is something in the buffer and it is not settled.
 func (c *consumer) settle() {
 	worked := time.Now()
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		c.mu.Lock()
-		held, connection := len(c.buffer), c.connection
+		connection := c.connection
 		c.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
-		have, err := c.e.js.Consumer(ctx, c.stream, c.durable)
+		floor, info, err := c.acknowledged(ctx)
 		cancel()
 		c.mu.Lock()
-		if c.err != nil || !c.ordered || len(c.buffer) == 0 {
-			c.order.settling = false // the next event begins anew
+		o := &c.order
+		if c.err != nil || !c.ordered || len(c.buffer) == 0 || o.settled {
+			o.settling = false // the next event begins anew
 			c.mu.Unlock()
 			return
 		}
 		// A connection that was made anew meanwhile may be to a server that remembers less.
 		if err == nil && connection == c.connection && connection == c.e.nc.Stats().Reconnects {
-			others := have.CachedInfo().NumAckPending - held
-			if others <= 0 {
-				slices.SortFunc(c.buffer, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
-				c.order.settled, c.order.settling = true, false
+			slices.SortFunc(c.buffer, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
+			switch first := c.buffer[0]; {
+			case floor+1 < first.sequence:
+				if c.asked == 0 {
+					// So that what is with others can come, however little room there is.
+					c.ask(max(info.NumAckPending-len(c.buffer), 1))
+				}
+			case first.attempt == 1:
+				o.settled, o.settling = true, false
 				c.signal()
 				c.mu.Unlock()
 				return
-			}
-			if c.asked == 0 {
-				c.ask(others) // so that they can come, however little room there is
+			case o.allowed != first.sequence:
+				o.allowed, wait = first.sequence, 5*time.Millisecond
+				c.signal()
 			}
 		}
 		if time.Since(worked) > c.ackWait/4 {
@@ -131,4 +145,33 @@ func (c *consumer) settle() {
 			return
 		}
 	}
+}
+
+// acknowledged is the sequence up to which everything that is stored was acknowledged. The server's
+// own floor stops at a gap in the stream until the next acknowledgement.
+func (c *consumer) acknowledged(ctx context.Context) (uint64, *api.ConsumerInfo, error) {
+	have, err := c.e.js.Consumer(ctx, c.stream, c.durable)
+	if err != nil {
+		return 0, nil, err
+	}
+	info := have.CachedInfo()
+	floor := info.AckFloor.Stream
+	c.mu.Lock()
+	gap := len(c.buffer) > 0
+	for _, d := range c.buffer {
+		gap = gap && d.sequence > floor+1
+	}
+	c.mu.Unlock()
+	if !gap {
+		return floor, info, nil
+	}
+	stream, err := c.e.js.Stream(ctx, c.stream)
+	if err != nil {
+		return 0, nil, err
+	}
+	next, err := stream.GetMsg(ctx, floor+1, api.WithGetMsgSubject(subjectName(c.topic)))
+	if err != nil {
+		return 0, nil, err
+	}
+	return next.Sequence - 1, info, nil
 }
