@@ -46,6 +46,7 @@ import (
 	"ebb.dev/ebb/controllers/topic"
 	"ebb.dev/ebb/controllers/trigger"
 	"ebb.dev/ebb/eventing/engine"
+	cloudevent "ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/plan"
 	"ebb.dev/ebb/eventing/sources"
 	"ebb.dev/ebb/eventing/translate"
@@ -94,7 +95,8 @@ func startEventing(t *testing.T, store engine.Engine) *eventingPlatform {
 		Client: mgr.GetClient(), Engine: store, Settings: p.store, Ingress: "http://broker-ingress.ebb-system.svc.cluster.local", Now: time.Now,
 		Sinks: &sink.Resolver{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Mapper: mgr.GetRESTMapper()},
 	}
-	sender := &sources.Sender{Engine: store, Client: http.DefaultClient, Delivery: func() plan.Delivery { return translate.Delivery(p.store.Load()) }}
+	sender := &sources.Sender{Engine: store, Client: http.DefaultClient, Delivery: func() plan.Delivery { return translate.Delivery(p.store.Load()) },
+		Seen: func(a plan.Address, e *cloudevent.Event) { p.recorder.Seen(a, e.Type, e.Source, e.DataSchema) }}
 	for _, err := range []error{
 		settingscontroller.Add(mgr, settingscontroller.Options{Store: p.store}),
 		broker.Add(mgr, keeper),

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"ebb.dev/ebb/apis/eventing/duck"
+	eventingv1beta2 "ebb.dev/ebb/apis/eventing/v1beta2"
 	messagingv1 "ebb.dev/ebb/apis/messaging/v1"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	sourcesv1 "ebb.dev/ebb/apis/sources/v1"
@@ -83,6 +84,13 @@ func pingToBroker(t *testing.T, p *eventingPlatform, namespace string) {
 			t.Errorf("the event is %+v", e)
 		}
 	}
+	until(t, "the broker has an event type", func() error {
+		list := &eventingv1beta2.EventTypeList{}
+		if err := p.List(t.Context(), list, client.InNamespace(namespace)); err != nil || len(list.Items) != 1 || list.Items[0].Spec.Type != "dev.knative.sources.ping" {
+			return fmt.Errorf("%w, %+v", err, list.Items)
+		}
+		return nil
+	})
 	p.delete(t, o)
 }
 

@@ -90,6 +90,25 @@ func Metadata(ctx context.Context, c client.Client, manager string, seen client.
 	return err
 }
 
+// Finalizers applies finalizers of manager's on an object that must exist already, beside those of others. It always
+// sends, and there is no conflict with what others change meanwhile. It returns the object's new version.
+func Finalizers(ctx context.Context, c client.Client, manager string, seen client.Object, names ...string) (version string, err error) {
+	content, err := identity(c, seen)
+	if err != nil {
+		return "", err
+	}
+	list := make([]any, len(names))
+	for i, name := range names {
+		list[i] = name
+	}
+	content["metadata"].(map[string]any)["finalizers"] = list
+	stored, err := send(ctx, c, manager, content)
+	if err != nil {
+		return "", err
+	}
+	return stored.GetResourceVersion(), nil
+}
+
 // Status applies the status of want as manager, unless seen has an equal one. seen is
 // the object as last read; its UID is a condition of the write. It returns whether
 // something was sent.

@@ -16,6 +16,7 @@ import (
 	eventingv1 "ebb.dev/ebb/apis/eventing/v1"
 	serving "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/controllers/apply"
 	"ebb.dev/ebb/controllers/sink"
 	"ebb.dev/ebb/eventing/engine"
 	"ebb.dev/ebb/eventing/plan"
@@ -176,27 +177,30 @@ func Note(s *serving.Status, key, value string) {
 	s.Annotations = annotations
 }
 
+// manager owns the finalizer.
+const manager = "ebb-eventing"
+
 // Hold keeps an object from going before Release.
 func Hold(ctx context.Context, c client.Client, o client.Object) error {
 	if controllerutil.ContainsFinalizer(o, eventing.Finalizer) {
 		return nil
 	}
-	return finalizers(ctx, c, o, func(o client.Object) { controllerutil.AddFinalizer(o, eventing.Finalizer) })
-}
-
-// Release lets an object go.
-func Release(ctx context.Context, c client.Client, o client.Object) error {
-	return client.IgnoreNotFound(finalizers(ctx, c, o, func(o client.Object) { controllerutil.RemoveFinalizer(o, eventing.Finalizer) }))
-}
-
-// finalizers changes those of the stored object alone; o gets its new version.
-func finalizers(ctx context.Context, c client.Client, o client.Object, change func(client.Object)) error {
-	next := o.DeepCopyObject().(client.Object)
-	change(next)
-	if err := c.Patch(ctx, next, client.MergeFromWithOptions(o.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})); err != nil {
-		return fmt.Errorf("%T %s/%s: write finalizers: %w", o, o.GetNamespace(), o.GetName(), err)
+	version, err := apply.Finalizers(ctx, c, manager, o, eventing.Finalizer)
+	if err != nil {
+		return err
 	}
-	o.SetFinalizers(next.GetFinalizers())
-	o.SetResourceVersion(next.GetResourceVersion())
+	controllerutil.AddFinalizer(o, eventing.Finalizer)
+	o.SetResourceVersion(version)
+	return nil
+}
+
+// Release lets an object go, whoever else has written the finalizer meanwhile: a copy that was restored has it from there.
+func Release(ctx context.Context, c client.Client, o client.Object) error {
+	next := o.DeepCopyObject().(client.Object)
+	controllerutil.RemoveFinalizer(next, eventing.Finalizer)
+	err := c.Patch(ctx, next, client.MergeFromWithOptions(o, client.MergeFromWithOptimisticLock{}))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("%T %s/%s: let it go: %w", o, o.GetNamespace(), o.GetName(), err)
+	}
 	return nil
 }

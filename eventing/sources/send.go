@@ -29,6 +29,8 @@ type Sender struct {
 	Client *http.Client
 	// Delivery is when an event is tried again.
 	Delivery func() plan.Delivery
+	// Seen is told of events that were published into a topic. It does not block. It may be nil.
+	Seen func(plan.Address, *event.Event)
 }
 
 // maxAnswer is how much of an answer is read, so that the connection can be used again.
@@ -65,6 +67,9 @@ func (s *Sender) once(ctx context.Context, d plan.Delivery, to Sink, e *event.Ev
 		_, err := s.Engine.Publish(ctx, to.Topic, e)
 		switch {
 		case err == nil:
+			if a, _, ok := plan.OwnerOf(to.Topic); ok && s.Seen != nil {
+				s.Seen(a, e)
+			}
 			return delivery.Answer{Status: http.StatusAccepted}, nil
 		case errors.Is(err, engine.ErrTooLarge):
 			return delivery.Answer{Status: http.StatusRequestEntityTooLarge}, err

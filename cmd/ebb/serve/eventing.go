@@ -209,7 +209,7 @@ func (o *eventingOptions) assemble(mgr ctrl.Manager, log *slog.Logger, known *se
 		sequence.Add(mgr),
 		parallel.Add(mgr),
 		eventtype.Add(mgr, keeper.Sinks),
-		o.addSources(mgr, log, known, store, keeper.Sinks),
+		o.addSources(mgr, log, known, store, keeper.Sinks, recorder),
 		feed.Add(mgr, feed.Options{Settings: known, Topics: parts.ingress, Subscriptions: parts.dispatcher}),
 	} {
 		if err != nil {

@@ -18,21 +18,24 @@ import (
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/controllers/apiserversource"
 	"ebb.dev/ebb/controllers/containersource"
+	"ebb.dev/ebb/controllers/eventtype"
 	"ebb.dev/ebb/controllers/pingsource"
 	"ebb.dev/ebb/controllers/sink"
 	"ebb.dev/ebb/controllers/sinkbinding"
 	"ebb.dev/ebb/eventing/engine"
+	"ebb.dev/ebb/eventing/event"
 	"ebb.dev/ebb/eventing/plan"
 	"ebb.dev/ebb/eventing/sources"
 	"ebb.dev/ebb/eventing/translate"
 )
 
 // addSources puts the controllers of sources into mgr; they work in the leader.
-func (o *eventingOptions) addSources(mgr ctrl.Manager, log *slog.Logger, known *settings.Store, store engine.Engine, sinks *sink.Resolver) error {
+func (o *eventingOptions) addSources(mgr ctrl.Manager, log *slog.Logger, known *settings.Store, store engine.Engine, sinks *sink.Resolver, recorder *eventtype.Recorder) error {
 	log = log.With("part", "sources")
 	sender := &sources.Sender{
 		Engine: store, Client: &http.Client{Transport: o.toSinks(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		Delivery: func() plan.Delivery { return translate.Delivery(known.Load()) },
+		Seen:     func(a plan.Address, e *event.Event) { recorder.Seen(a, e.Type, e.Source, e.DataSchema) },
 	}
 	for _, err := range []error{
 		pingsource.Add(mgr, pingsource.Options{Sinks: sinks, Sender: sender, Logger: log}),
