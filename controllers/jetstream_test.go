@@ -37,8 +37,8 @@ func TestEventingOnJetStream(t *testing.T) {
 	p := startEventing(t, store)
 	namespace := p.namespace(t)
 	b := p.broker(t, namespace)
-	o := p.trigger(t, namespace)
-	o = p.triggerSays(t, namespace, "Ready", corev1.ConditionTrue, "", "")
+	p.trigger(t, namespace)
+	o := p.triggerSays(t, namespace, "Ready", corev1.ConditionTrue, "", "")
 	topic := o.Status.Annotations[eventing.TopicAnnotation]
 	publish := func(id string) error {
 		_, err := store.Publish(t.Context(), topic, &event.Event{ID: id, Source: "/test", Type: "a", Data: []byte("{}")})
