@@ -31,6 +31,9 @@ func main() {
 	if delay, err := time.ParseDuration(os.Getenv("START_DELAY")); err == nil {
 		time.Sleep(delay) // a service that needs time to start
 	}
+	if url := os.Getenv("START_WHEN"); url != "" {
+		awaitGo(url)
+	}
 	rpc := grpc.NewServer()
 	testgrpc.RegisterTestServiceServer(rpc, &echoService{app: a})
 	mux := a.routes()
@@ -121,6 +124,7 @@ func (a *app) routes() *http.ServeMux {
 		}
 	})
 	mux.HandleFunc("/events", a.events)
+	mux.HandleFunc("POST /reply", reply)
 	mux.HandleFunc("/ws", websocketEcho)
 	mux.HandleFunc("/contract", contract)
 	mux.HandleFunc("PUT /file", putFile)

@@ -91,7 +91,11 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatalf("status: %v %s", err, errOut)
 	}
-	for _, part := range platform.Parts() {
+	parts := platform.Parts()
+	if n.Running().Eventing != "" {
+		parts = append(parts, "eventing", "nats")
+	}
+	for _, part := range parts {
 		if n.OnCluster() {
 			break // it has no processes to show
 		}

@@ -6,7 +6,7 @@ import (
 	"ebb.dev/ebb/test/e2e/platform"
 )
 
-var shared platform.Shared
+var shared = platform.Shared{Events: true}
 
 func TestMain(m *testing.M) { shared.Main(m) }
 

@@ -53,11 +53,19 @@ func (p *Platform) Namespace(t testing.TB) *Namespace {
 
 // show logs what helps to see why a test failed.
 func (n *Namespace) show() {
-	for _, kinds := range []string{"ksvc,config,rt,rev,dm,deployments,pods", "events"} {
+	kinds := []string{"ksvc,config,rt,rev,dm,deployments,pods", "events"}
+	if n.events {
+		kinds = append(kinds, "brokers,triggers,channels,subscriptions.messaging.knative.dev,sequences,parallels")
+	}
+	for _, kinds := range kinds {
 		out, errOut, _ := n.Command(context.Background(), "", "kubectl", "get", kinds, "-n", n.In, "-o", "wide")
 		n.Log("\n" + out + errOut)
 	}
-	for _, part := range []string{"controller", "activator", "gateway", "node"} {
+	parts := []string{"controller", "activator", "gateway", "node"}
+	if n.events {
+		parts = append(parts, "eventing", "nats")
+	}
+	for _, part := range parts {
 		n.Logf("%s:\n%s", part, n.logOf(part, n.In, 25))
 	}
 }

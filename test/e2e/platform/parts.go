@@ -57,6 +57,10 @@ func (p *Platform) AwaitPart(t testing.TB, part string, not int) int {
 			return answers(ctx, "http://"+running.Controller+"/readyz")
 		case "registry":
 			return answers(ctx, "http://"+running.Registry+"/v2/")
+		case "eventing":
+			return answers(ctx, "http://"+running.Eventing+"/readyz")
+		case "nats":
+			return answers(ctx, "http://"+running.NATS+"/readyz")
 		case "etcd", "kube-apiserver":
 			return p.healthy(ctx)
 		}

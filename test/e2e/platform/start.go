@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,9 +28,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	eventingv1 "ebb.dev/ebb/apis/eventing/v1"
+	flowsv1 "ebb.dev/ebb/apis/flows/v1"
+	messagingv1 "ebb.dev/ebb/apis/messaging/v1"
 	"ebb.dev/ebb/apis/networking/v1alpha1"
 	v1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/serving/v1beta1"
+	sourcesv1 "ebb.dev/ebb/apis/sources/v1"
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/test/envoytest"
 )
@@ -47,6 +52,7 @@ type Platform struct {
 
 	dir    datadir.Dir
 	env    []string // of `ebb up`, beside this process's
+	events bool     // with the eventing part
 	images images
 
 	mu  sync.Mutex
@@ -71,9 +77,12 @@ const (
 )
 
 // Start starts a platform with free ports and a folder of its own, with more flags of `ebb up` if any are
-// given, and returns when it is ready. Without programs or an Envoy the error is ErrNotBuilt or envoytest.ErrNotFound.
+// given, and returns when it is ready. It has no eventing part unless WithEventing is among the flags. Without programs or an Envoy the error is ErrNotBuilt or envoytest.ErrNotFound.
 // The caller calls Close.
 func Start(ctx context.Context, flags ...string) (*Platform, error) { return begin(ctx, false, flags) }
+
+// WithEventing is the flag of a platform with Brokers and the store of events.
+const WithEventing = "--eventing"
 
 func begin(ctx context.Context, wired bool, flags []string) (*Platform, error) {
 	sweep()
@@ -96,7 +105,7 @@ func begin(ctx context.Context, wired bool, flags []string) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Platform{Data: data, Ebb: ebb, dir: dir}
+	p := &Platform{Data: data, Ebb: ebb, dir: dir, events: slices.Contains(flags, WithEventing)}
 	if wired {
 		envoy, err = p.wire(envoy)
 	}
@@ -146,7 +155,8 @@ func (p *Platform) connect(config *rest.Config) (err error) {
 	config.WarningHandler = rest.NoWarnings{}
 	log.SetLogger(logr.Discard()) // of the clients
 	scheme := kruntime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), v1beta1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme),
+		eventingv1.AddToScheme(scheme), messagingv1.AddToScheme(scheme), flowsv1.AddToScheme(scheme), sourcesv1.AddToScheme(scheme)); err != nil {
 		return err
 	}
 	p.Config = config
@@ -171,7 +181,7 @@ func mapper(scheme *kruntime.Scheme) meta.RESTMapper {
 // Up runs `ebb up` on the platform's folder, after Down, and returns when it is ready.
 // Ports and state are those of before.
 func (p *Platform) Up(ctx context.Context, args ...string) error {
-	run, err := p.spawn(append([]string{"up", "--data", p.Data, "--port", "0"}, args...))
+	run, err := p.spawn(append([]string{"up", "--data", p.Data, "--port", "0", fmt.Sprintf("--eventing=%t", p.events)}, args...))
 	if err != nil {
 		return err
 	}
@@ -307,7 +317,8 @@ func Root() string {
 
 // Shared is the platform of a test binary: started by the first test that asks.
 type Shared struct {
-	Wired bool // start it with wires
+	Wired  bool // start it with wires
+	Events bool // and with the eventing part
 
 	once sync.Once
 	p    *Platform
@@ -356,7 +367,11 @@ func (s *Shared) Platform(t testing.TB) *Platform {
 		if os.Getenv(ClusterVariable) != "" && !s.Wired {
 			s.p, s.err = Existing(context.Background())
 		} else {
-			s.p, s.err = begin(context.Background(), s.Wired, nil)
+			var flags []string
+			if s.Events {
+				flags = []string{WithEventing}
+			}
+			s.p, s.err = begin(context.Background(), s.Wired, flags)
 		}
 	})
 	switch {
