@@ -209,7 +209,7 @@ func (d *Dispatcher) send(ctx context.Context, owner plan.Reference, ep *endpoin
 	}
 	extra, finish := d.trace(ctx, owner, ep, e, extra)
 	var a answer
-	if ep.plain != nil && d.clients.plain.fits(e) {
+	if ep.plain != nil && !ep.structured && d.clients.plain.fits(e) {
 		deadline := time.Time{}
 		if timeout > 0 {
 			deadline = time.Now().Add(timeout)
@@ -225,7 +225,10 @@ func (d *Dispatcher) send(ctx context.Context, owner plan.Reference, ep *endpoin
 // header is one that is not of the event.
 type header struct{ name, value string }
 
-var userAgent = []string{"ebb-dispatcher"}
+var (
+	userAgent      = []string{"ebb-dispatcher"}
+	structuredMode = []string{"application/cloudevents+json; charset=utf-8"}
+)
 
 // exchange is an attempt by Go's HTTP client.
 func (d *Dispatcher) exchange(ctx context.Context, ep *endpoint, e *event.Event, extra []header, timeout time.Duration, wantReply bool) answer {
@@ -235,7 +238,16 @@ func (d *Dispatcher) exchange(ctx context.Context, ep *endpoint, e *event.Event,
 		defer cancel()
 	}
 	header := make(http.Header, 16)
-	e.ToHTTP(header)
+	data := e.Data
+	if ep.structured {
+		var err error
+		if data, err = e.MarshalJSON(); err != nil {
+			return answer{err: fmt.Errorf("write the event as JSON: %w", err)}
+		}
+		header["Content-Type"] = structuredMode
+	} else {
+		e.ToHTTP(header)
+	}
 	for _, h := range extra {
 		header[h.name] = []string{h.value}
 	}
@@ -250,10 +262,10 @@ func (d *Dispatcher) exchange(ctx context.Context, ep *endpoint, e *event.Event,
 		password, _ := u.Password()
 		req.SetBasicAuth(u.Username(), password)
 	}
-	if len(e.Data) > 0 {
-		req.ContentLength = int64(len(e.Data))
-		req.Body = newBody(e.Data)
-		req.GetBody = func() (io.ReadCloser, error) { return newBody(e.Data), nil }
+	if len(data) > 0 {
+		req.ContentLength = int64(len(data))
+		req.Body = newBody(data)
+		req.GetBody = func() (io.ReadCloser, error) { return newBody(data), nil }
 	} else {
 		req.Body = http.NoBody
 	}

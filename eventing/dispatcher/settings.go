@@ -41,6 +41,7 @@ func (d *Dispatcher) settings(s plan.Subscription) (*settings, error) {
 		if *t.into, err = d.clients.endpoint(t.target); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", t.name, err))
 		}
+		(*t.into).structured = s.Delivery.Structured
 	}
 	return ready, errors.Join(errs...)
 }
@@ -72,4 +73,6 @@ type endpoint struct {
 	client *client
 	plain  *plainTarget // nil: not that way
 	failed error        // why nothing can be sent there
+
+	structured bool // events go there in structured mode
 }
