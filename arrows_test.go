@@ -42,6 +42,7 @@ var arrows = map[string][]string{
 	"eventing/ingress":    {"eventing/event", "eventing/engine", "eventing/plan", "eventing/deadletter"},
 	"eventing/dispatcher": {"eventing/event", "eventing/engine", "eventing/plan", "eventing/filter", "eventing/delivery", "eventing/deadletter"},
 	"eventing/deadletter": {"eventing/event", "eventing/engine", "eventing/plan", "eventing/delivery"},
+	"eventing/inspect":    {"eventing/event", "eventing/engine", "eventing/plan", "eventing/filter", "eventing/delivery", "eventing/deadletter"},
 	"eventing/jetstream":  {"eventing/event", "eventing/engine"},
 	"eventing/natsserver": {},
 	"eventing/sources":    {"apis", "eventing/event", "eventing/engine", "eventing/plan", "eventing/delivery"},
