@@ -90,6 +90,8 @@ func ownRules() []rbacv1.PolicyRule {
 		rule("", one("secrets"), []string{"update"}, SecretNames()...),
 		rule("coordination.k8s.io", one("leases"), []string{"create"}),
 		rule("coordination.k8s.io", one("leases"), []string{"get", "update"}, LeaseName),
+		// Who leads, as an Event of the lease.
+		rule("", one("events"), []string{"create"}),
 	}
 }
 

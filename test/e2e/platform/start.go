@@ -170,7 +170,7 @@ func mapper(scheme *kruntime.Scheme) meta.RESTMapper {
 	for gvk := range scheme.AllKnownTypes() {
 		scope := meta.RESTScopeNamespace
 		switch gvk.Kind {
-		case "Namespace", "Node", "PersistentVolume", "PriorityClass", "RuntimeClass", v1alpha1.KindClusterDomainClaim:
+		case "Namespace", "Node", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "PersistentVolume", "PriorityClass", "RuntimeClass", v1alpha1.KindClusterDomainClaim:
 			scope = meta.RESTScopeRoot
 		}
 		m.Add(gvk, scope)

@@ -46,10 +46,6 @@ func idle() map[right]string {
 	}
 	add("asked for where the cluster has OwnerReferencesPermissionEnforcement, instead of a request", serving.GroupName,
 		[]string{"services/finalizers", "configurations/finalizers", "routes/finalizers", "revisions/finalizers", "domainmappings/finalizers"}, "update")
-	const onCluster = "on a cluster: `ebb up` leads alone and has its certificates in files"
-	add(onCluster, "coordination.k8s.io", []string{"leases"}, "create", "get", "update")
-	add(onCluster, "admissionregistration.k8s.io", []string{"mutatingwebhookconfigurations", "validatingwebhookconfigurations"}, "get", "list", "watch", "update")
-	add(onCluster, "", []string{"secrets"}, "create", "update")
 	add("only for a Revision that is there and that the cache does not have yet", serving.GroupName, []string{"revisions"}, "get")
 	add("only for an Event that is repeated within minutes", "events.k8s.io", []string{"events"}, "patch")
 	return all
@@ -70,7 +66,8 @@ func TestRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	work(t, p)
+	t.Run("work", func(t *testing.T) { work(t, p) })
+	t.Run("lead", func(t *testing.T) { lead(t, p) })
 
 	file, err := os.Open(log)
 	if err != nil {
