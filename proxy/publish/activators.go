@@ -60,7 +60,10 @@ func (p *Publisher) Members(all []members.Member) {
 	}
 	p.activators = slices.DeleteFunc(slices.Clone(before), func(a ir.Endpoint) bool { _, still := p.ids[a.Name]; return !still })
 	if !p.opened {
-		p.activators = endpointsOf(use) // everything is still to be translated
+		p.activators = endpointsOf(use) // nobody has been told anything yet
+		for name := range p.revisions {
+			p.queue.Add(key{kind: revisionKey, name: name})
+		}
 		return
 	}
 	go p.reassign(told, touched, use, leaving, others)
@@ -185,7 +188,7 @@ func (p *Publisher) Gone(id string) {
 	}
 	delete(p.mentions, id)
 	for name := range touched {
-		p.queue.Add(key{revisionKey, name})
+		p.queue.Add(key{kind: revisionKey, name: name})
 	}
 	for cluster, waiting := range p.waiting {
 		if _, waits := waiting[id]; waits {
@@ -281,7 +284,7 @@ func (p *Publisher) waits(id, cluster string, on bool) {
 
 func (p *Publisher) requeue(cluster string) {
 	if name, ok := p.byCluster[cluster]; ok {
-		p.queue.Add(key{revisionKey, name})
+		p.queue.Add(key{kind: revisionKey, name: name})
 	}
 }
 

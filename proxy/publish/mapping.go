@@ -101,7 +101,7 @@ func (p *Publisher) leadTo(name types.NamespacedName, entry *mappingEntry, targe
 // queueMappings has those translated again that lead to a Route.
 func (p *Publisher) queueMappings(route types.NamespacedName) {
 	for mapping := range p.byTarget[route] {
-		p.queue.Add(key{mappingKey, mapping})
+		p.queue.Add(key{kind: mappingKey, name: mapping})
 	}
 }
 

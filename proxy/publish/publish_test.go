@@ -108,11 +108,13 @@ func newWorld(t *testing.T, config *rest.Config, idle time.Duration, change ...f
 			t.Errorf("cache: %v", err)
 		}
 	})
-	running.Go(func() {
-		if err := w.publisher.Start(ctx); err != nil {
-			t.Errorf("publisher: %v", err)
-		}
-	})
+	for _, run := range []func(context.Context) error{w.publisher.Warm, w.publisher.Start} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Errorf("publisher: %v", err)
+			}
+		})
+	}
 	// The route controller's place: somebody has to read the changes.
 	running.Go(func() {
 		for {

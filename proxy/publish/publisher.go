@@ -71,15 +71,20 @@ const (
 	revisionKey
 	mappingKey
 	secretKey
+	markKey
 )
 
 type key struct {
 	kind kind
 	name types.NamespacedName
+	mark *mark
 }
 
+// mark is a place in the queue: everything before it has been translated once done is closed.
+type mark struct{ done chan struct{} }
+
 // Publisher keeps the discovery server's resources equal to the objects. Make one
-// with [New], run it with Start; its methods may be called from any goroutine.
+// with [New], run it with Warm and, in the replica that leads, Start; its methods may be called from any goroutine.
 type Publisher struct {
 	opts   Options
 	server *xds.Server
@@ -117,6 +122,8 @@ type Publisher struct {
 
 	unsettled time.Time // when a gateway came or went last; zero once the time of grace is over
 	opened    bool      // the world was complete once
+
+	queued chan struct{} // closed when everything that existed has been queued
 }
 
 // New makes a Publisher and its discovery server.
@@ -151,12 +158,13 @@ func New(opts Options) (*Publisher, error) {
 		hosts:         hosts{},
 		sharing:       opts.Activators == nil,
 		byActivator:   map[string]map[types.NamespacedName]bool{},
-		floor:         uint64(time.Now().UnixNano()), // above those of an earlier leader, whose pods are found with theirs
+		floor:         uint64(time.Now().UnixNano()),
 		ledgers:       map[string]*shares.Ledger{},
 		mentions:      map[string]map[string]struct{}{},
 		mentionedBy:   map[string]map[string]struct{}{},
 		waiting:       map[string]map[string]time.Time{},
 		unsettled:     time.Now(),
+		queued:        make(chan struct{}),
 	}
 	opts.XDS.OnState = p.onState
 	opts.XDS.OnSubscribe = p.onSubscribe
@@ -189,9 +197,9 @@ func (p *Publisher) Index(ctx context.Context) error {
 	})
 }
 
-// Start translates the world once, opens the server and then follows every change
-// until ctx ends. It blocks.
-func (p *Publisher) Start(ctx context.Context) error {
+// Warm translates the world, and then every change, until ctx ends. It blocks. Every replica runs it, so
+// that the next leader has it all at hand; gateways are answered by what Start opens.
+func (p *Publisher) Warm(ctx context.Context) error {
 	defer p.queue.ShutDown()
 	go p.events.run(ctx)
 	go p.mappingEvents.run(ctx)
@@ -200,18 +208,13 @@ func (p *Publisher) Start(ctx context.Context) error {
 	if err := p.publishListeners(); err != nil {
 		return err
 	}
-	if p.opts.Activators != nil {
-		if err := p.opts.Activators.Start(ctx); err != nil {
-			return err
-		}
-	}
 	handles := map[client.Object]toolscache.ResourceEventHandler{
-		&v1.Route{}:              handler(func(o client.Object) { p.queue.Add(key{routeKey, client.ObjectKeyFromObject(o)}) }),
-		&v1.Revision{}:           handler(func(o client.Object) { p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(o)}) }),
+		&v1.Route{}:              handler(func(o client.Object) { p.queue.Add(key{kind: routeKey, name: client.ObjectKeyFromObject(o)}) }),
+		&v1.Revision{}:           handler(func(o client.Object) { p.queue.Add(key{kind: revisionKey, name: client.ObjectKeyFromObject(o)}) }),
 		&corev1.Pod{}:            handler(p.podChanged),
 		&v1.Service{}:            p.scalingChanged(serving.ServiceLabel),
 		&v1.Configuration{}:      p.scalingChanged(serving.ConfigurationLabel),
-		&v1beta1.DomainMapping{}: handler(func(o client.Object) { p.queue.Add(key{mappingKey, client.ObjectKeyFromObject(o)}) }),
+		&v1beta1.DomainMapping{}: handler(func(o client.Object) { p.queue.Add(key{kind: mappingKey, name: client.ObjectKeyFromObject(o)}) }),
 	}
 	if p.TLS() {
 		handles[secretMetadata()] = handler(p.secretChanged)
@@ -227,23 +230,47 @@ func (p *Publisher) Start(ctx context.Context) error {
 		}
 		defer informer.RemoveEventHandler(registration) //nolint:errcheck // the process is ending
 		if !toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-			return ctx.Err()
+			return nil // ctx has ended
 		}
 	}
-	// Which activator has which pod is known before any is given to another one.
+	close(p.queued)
+	go p.follow(ctx, changed)
+	go func() { <-ctx.Done(); p.queue.ShutDown() }()
+	for p.next() {
+	}
+	return nil
+}
+
+// Start makes the translated world what gateways are answered with, once it is known what activators
+// have, and returns when ctx ends. Warm runs beside it.
+func (p *Publisher) Start(ctx context.Context) error {
+	select {
+	case <-p.queued:
+	case <-ctx.Done():
+		return nil
+	}
+	p.mu.Lock()
+	p.floor = max(p.floor, uint64(time.Now().UnixNano())) // above those of an earlier leader, whose pods are found with theirs
+	p.unsettled = time.Now()
+	p.mu.Unlock()
 	if p.opts.Activators != nil {
+		if err := p.opts.Activators.Start(ctx); err != nil {
+			return err
+		}
+		// Which activator has which pod is known before any is given to another one.
 		if err := p.opts.Activators.Settled(ctx); err != nil {
 			return nil //nolint:nilerr // ctx has ended
 		}
 		p.mu.Lock()
 		p.sharing = true
 		p.mu.Unlock()
+		p.requeueRevisions()
 	}
 	// Everything that exists has been queued: translate it all before the first
 	// gateway is answered, or a gateway that reconnects would be told to forget what
 	// was not translated yet.
-	for p.queue.Len() > 0 {
-		p.next()
+	if !p.drained(ctx) {
+		return nil
 	}
 	p.mu.Lock()
 	p.opened = true
@@ -257,15 +284,24 @@ func (p *Publisher) Start(ctx context.Context) error {
 			delete(p.waiting, cluster)
 		}
 	}
+	routes, mappings, revisions := len(p.routes), len(p.mappings), len(p.revisions)
 	p.mu.Unlock()
 	p.server.Open()
-	p.opts.Logger.Info("configuration is complete", "routes", len(p.routes), "mappings", len(p.mappings), "revisions", len(p.revisions))
-
-	go p.follow(ctx, changed)
-	go func() { <-ctx.Done(); p.queue.ShutDown() }()
-	for p.next() {
-	}
+	p.opts.Logger.Info("configuration is complete", "routes", routes, "mappings", mappings, "revisions", revisions)
+	<-ctx.Done()
 	return nil
+}
+
+// drained returns when everything that is queued now has been translated; false when ctx ends first.
+func (p *Publisher) drained(ctx context.Context) bool {
+	mark := &mark{done: make(chan struct{})}
+	p.queue.Add(key{kind: markKey, mark: mark})
+	select {
+	case <-mark.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // follow reacts to time and settings.
@@ -295,17 +331,23 @@ func (p *Publisher) follow(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-func (p *Publisher) requeueAll() {
+func (p *Publisher) requeueRevisions() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name := range p.revisions {
-		p.queue.Add(key{revisionKey, name})
+		p.queue.Add(key{kind: revisionKey, name: name})
 	}
+}
+
+func (p *Publisher) requeueAll() {
+	p.requeueRevisions()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for name := range p.routes {
-		p.queue.Add(key{routeKey, name})
+		p.queue.Add(key{kind: routeKey, name: name})
 	}
 	for name := range p.mappings {
-		p.queue.Add(key{mappingKey, name})
+		p.queue.Add(key{kind: mappingKey, name: name})
 	}
 }
 
@@ -325,6 +367,8 @@ func (p *Publisher) next() bool {
 		p.publishMapping(k.name)
 	case secretKey:
 		p.publishSecret(k.name)
+	case markKey:
+		close(k.mark.done)
 	}
 	return true
 }
@@ -337,7 +381,7 @@ func (p *Publisher) read(name types.NamespacedName, into client.Object) error {
 
 func (p *Publisher) podChanged(o client.Object) {
 	if name := o.GetLabels()[serving.RevisionLabel]; name != "" {
-		p.queue.Add(key{revisionKey, types.NamespacedName{Namespace: o.GetNamespace(), Name: name}})
+		p.queue.Add(key{kind: revisionKey, name: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}})
 	}
 }
 

@@ -112,7 +112,7 @@ func (p *Publisher) setRevision(name types.NamespacedName, object *v1.Revision, 
 	}
 	if first {
 		for route := range p.byRevision[name] {
-			p.queue.Add(key{routeKey, route})
+			p.queue.Add(key{kind: routeKey, name: route})
 		}
 	}
 	return nil
@@ -129,7 +129,7 @@ func (p *Publisher) forgetRevision(name types.NamespacedName, entry *revisionEnt
 	p.forgetShares(entry.cluster)
 	p.server.Update(nil, entry.keys())
 	for route := range p.byRevision[name] {
-		p.queue.Add(key{routeKey, route})
+		p.queue.Add(key{kind: routeKey, name: route})
 	}
 }
 

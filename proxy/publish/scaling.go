@@ -30,7 +30,7 @@ func (p *Publisher) scalingChanged(label string) toolscache.ResourceEventHandler
 			p.opts.Logger.Error("revisions whose scaling changed could not be listed", "of", client.ObjectKeyFromObject(o), "error", err)
 		}
 		for i := range list.Items {
-			p.queue.Add(key{revisionKey, client.ObjectKeyFromObject(&list.Items[i])})
+			p.queue.Add(key{kind: revisionKey, name: client.ObjectKeyFromObject(&list.Items[i])})
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{

@@ -48,7 +48,7 @@ func (p *Publisher) secretChanged(o client.Object) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.secrets[name] != nil {
-		p.queue.Add(key{secretKey, name})
+		p.queue.Add(key{kind: secretKey, name: name})
 	}
 }
 
@@ -68,7 +68,7 @@ func (p *Publisher) useSecrets(entry *served, namespace string, byHost map[strin
 	for _, name := range now {
 		if p.secrets[name] == nil {
 			p.secrets[name] = &secretEntry{users: map[ir.Owner]bool{}}
-			p.queue.Add(key{secretKey, name})
+			p.queue.Add(key{kind: secretKey, name: name})
 		}
 		p.secrets[name].users[entry.owner] = true
 	}
@@ -124,7 +124,7 @@ func (p *Publisher) publishSecret(name types.NamespacedName) {
 	err := p.opts.Live.Get(context.Background(), name, secret)
 	if err != nil && !apierrors.IsNotFound(err) {
 		p.opts.Logger.Error("a certificate could not be read; it is tried again", "secret", name, "error", err)
-		time.AfterFunc(readAgain, func() { p.queue.Add(key{secretKey, name}) })
+		time.AfterFunc(readAgain, func() { p.queue.Add(key{kind: secretKey, name: name}) })
 		return
 	}
 	var pair *translate.KeyPair
@@ -155,9 +155,9 @@ func (p *Publisher) setSecret(name types.NamespacedName, pair *translate.KeyPair
 		// Translated again: whether http is sent to https may depend on it.
 		switch kind, user := parseOwner(owner); kind {
 		case translate.RouteKind:
-			p.queue.Add(key{routeKey, user})
+			p.queue.Add(key{kind: routeKey, name: user})
 		case translate.DomainMappingKind:
-			p.queue.Add(key{mappingKey, user})
+			p.queue.Add(key{kind: mappingKey, name: user})
 		}
 	}
 }

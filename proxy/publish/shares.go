@@ -43,7 +43,7 @@ func (p *Publisher) divide(name types.NamespacedName, assignment *link.Revision,
 	}
 	p.mention(cluster)
 	if again > 0 {
-		time.AfterFunc(again, func() { p.queue.Add(key{revisionKey, name}) })
+		time.AfterFunc(again, func() { p.queue.Add(key{kind: revisionKey, name: name}) })
 	}
 	return moves
 }

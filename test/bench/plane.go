@@ -155,6 +155,7 @@ func (w *world) serve(ctx context.Context) (*grpc.Server, string, error) {
 		return nil, "", err
 	}
 	w.group.Go(func() { _ = w.cache.Start(ctx) })
+	w.group.Go(func() { _ = publisher.Warm(ctx) })
 	w.group.Go(func() { _ = publisher.Start(ctx) })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -200,8 +200,10 @@ type Running struct {
 	Internal     string `json:"internal"`     // host:port of the in-cluster listener
 	Registry     string `json:"registry"`     // host:port
 	Controller   string `json:"controller"`
-	Control      string `json:"control"` // host:port of discovery and load reports, mutual TLS
-	Activator    string `json:"activator"`
+	// Controllers are the addresses of all controllers' metrics, by part; one of them leads.
+	Controllers map[string]string `json:"controllers,omitempty"`
+	Control     string            `json:"control"` // host:port of discovery and load reports, mutual TLS
+	Activator   string            `json:"activator"`
 	// Activators are the addresses of all activators' metrics, by part.
 	Activators map[string]string `json:"activators,omitempty"`
 	// GatewayMetrics is host:port of /metrics and /ready of the gateway.

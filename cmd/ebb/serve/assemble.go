@@ -112,6 +112,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 			return domainmapping.Add(mgr, domainmapping.Options{Settings: store, Programmed: publisher, Issuer: issuer})
 		},
 		func() error { return scaling.SetupWithManager(mgr) },
+		func() error { return mgr.Add(everywhere(publisher.Warm)) },
 		func() error { return mgr.Add(publisher) },
 	} {
 		if err := add(); err != nil {
@@ -146,6 +147,13 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	})
 	return nil
 }
+
+// everywhere runs in every replica.
+type everywhere func(context.Context) error
+
+func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
+
+func (everywhere) NeedLeaderElection() bool { return false }
 
 // drainServer answers the hooks of ending pods, which activators pass on.
 type drainServer struct {

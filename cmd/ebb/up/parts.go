@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"ebb.dev/ebb/cmd/ebb/datadir"
@@ -55,6 +56,11 @@ func portRequests(o Options) []datadir.PortRequest {
 	for i := 1; i < max(o.Activators, 1); i++ {
 		requests = append(requests, datadir.PortRequest{Name: activatorPart(i)}, datadir.PortRequest{Name: activatorPart(i) + "-metrics"})
 	}
+	for i := 1; i < max(o.Controllers, 1); i++ {
+		for _, what := range []string{"xds", "webhook", "metrics"} {
+			requests = append(requests, datadir.PortRequest{Name: controllerPort(i, what)})
+		}
+	}
 	return requests
 }
 
@@ -63,6 +69,40 @@ func prefer(o Options, port int) int {
 		return 0
 	}
 	return port
+}
+
+// controllerPart is the name of one of the controllers, from 0.
+func controllerPart(i int) string {
+	if i == 0 {
+		return partController
+	}
+	return fmt.Sprintf("%s-%d", partController, i)
+}
+
+// controllerPort is the name of a port of one of the controllers: xds, webhook or metrics.
+func controllerPort(i int, what string) string {
+	if i == 0 && what != "metrics" {
+		return what
+	}
+	return controllerPart(i) + "-" + what
+}
+
+// controllers are all their names.
+func (l *layout) controllers() []string {
+	names := make([]string, max(l.options.Controllers, 1))
+	for i := range names {
+		names[i] = controllerPart(i)
+	}
+	return names
+}
+
+// control are the addresses of all controllers; the one that leads listens.
+func (l *layout) control() string {
+	var all []string
+	for i := range l.controllers() {
+		all = append(all, l.at(controllerPort(i, "xds")))
+	}
+	return strings.Join(all, ",")
 }
 
 // layout is everything the parts have to be told.
@@ -179,21 +219,22 @@ func (l *layout) registry() supervise.Spec {
 		"registry", "--listen="+l.at("registry"), "--data="+l.dir.Path("registry"))
 }
 
-func (l *layout) controller() supervise.Spec {
+// controller is one of them. The kube-apiserver asks the admission of the first.
+func (l *layout) controller(i int) supervise.Spec {
 	p := l.dir.PKI
 	args := []string{
 		"controller", "--kubeconfig=" + p("controller.kubeconfig"), "--namespace=" + systemNamespace,
-		"--xds-listen=" + l.at("xds"), "--tls-cert=" + p("mesh-controller.crt"), "--tls-key=" + p("mesh-controller.key"), "--tls-ca=" + p("mesh-ca.crt"),
+		"--xds-listen=" + l.at(controllerPort(i, "xds")), "--tls-cert=" + p("mesh-controller.crt"), "--tls-key=" + p("mesh-controller.key"), "--tls-ca=" + p("mesh-ca.crt"),
 		"--gateway-tls-cert=" + p("mesh-gateway.crt"), "--gateway-tls-key=" + p("mesh-gateway.key"), "--gateway-tls-ca=" + p("mesh-ca.crt"),
-		"--webhook-listen=" + l.at("webhook"), "--webhook-cert=" + p("webhook.crt"), "--webhook-key=" + p("webhook.key"),
-		"--metrics-listen=" + l.at("controller-metrics"), "--drain-address=" + l.at("activator-drain"),
+		"--webhook-listen=" + l.at(controllerPort(i, "webhook")), "--webhook-cert=" + p("webhook.crt"), "--webhook-key=" + p("webhook.key"),
+		"--metrics-listen=" + l.at(controllerPort(i, "metrics")), "--drain-address=" + l.at("activator-drain"),
 		"--http-listen=" + l.external(), "--https-listen=" + l.externalHTTPS(), "--http-internal-listen=" + l.at("internal"),
-		"--gateway-service=" + gatewayService, "--leader-elect=false",
+		"--gateway-service=" + gatewayService, fmt.Sprintf("--leader-elect=%t", len(l.controllers()) > 1),
 	}
 	if l.options.Verbose {
 		args = append(args, "--verbose")
 	}
-	return l.spec(partController, l.programs.ebb, httpReady("http://"+l.at("controller-metrics")+"/readyz"), args...)
+	return l.spec(controllerPart(i), l.programs.ebb, httpReady("http://"+l.at(controllerPort(i, "metrics"))+"/readyz"), args...)
 }
 
 // activatorPart is the name of one of the activators, from 0.
@@ -217,7 +258,7 @@ func (l *layout) activators() []string {
 func (l *layout) activator(i int) supervise.Spec {
 	p, part := l.dir.PKI, activatorPart(i)
 	return l.spec(part, l.programs.ebb, httpReady("http://"+l.at(part+"-metrics")+"/readyz"),
-		"activator", fmt.Sprintf("--name=activator-%d", i), "--listen="+l.at(part), "--drain-listen="+l.at("activator-drain"), "--drain-shared", "--control="+l.at("xds"),
+		"activator", fmt.Sprintf("--name=activator-%d", i), "--listen="+l.at(part), "--drain-listen="+l.at("activator-drain"), "--drain-shared", "--control="+l.control(),
 		"--tls-cert="+p("mesh-activator.crt"), "--tls-key="+p("mesh-activator.key"), "--tls-ca="+p("mesh-ca.crt"),
 		"--metrics-listen="+l.at(part+"-metrics"))
 }
@@ -250,7 +291,7 @@ const gatewayDrain = 5 * time.Second
 func (l *layout) gatewayConfig() gateway.Config {
 	return gateway.Config{
 		Bootstrap: envoy.BootstrapConfig{
-			NodeID: "gateway-0", Controller: l.at("xds"), Admin: l.at("gateway-admin"), Metrics: l.at("gateway-metrics"),
+			NodeID: "gateway-0", Controller: l.control(), Admin: l.at("gateway-admin"), Metrics: l.at("gateway-metrics"),
 			TLS:      &envoy.BootstrapTLS{CertFile: l.dir.PKI("mesh-gateway.crt"), KeyFile: l.dir.PKI("mesh-gateway.key"), CAFile: l.dir.PKI("mesh-ca.crt")},
 			Overload: gateway.Limits(envoy.OverloadLimits{}),
 		},

@@ -139,10 +139,13 @@ func (p *Platform) start(ctx context.Context) error {
 		if p.options.Eventing {
 			g.Go(func() error { return p.run(gctx, p.eventing()) })
 		}
-		if err := p.run(gctx, p.controller()); err != nil {
+		if err := p.run(gctx, p.controller(0)); err != nil {
 			return err
 		}
 		close(controllerUp)
+		for i := 1; i < len(p.controllers()); i++ {
+			g.Go(func() error { return p.run(gctx, p.controller(i)) })
+		}
 		return nil
 	})
 	if err := g.Wait(); err != nil {
@@ -273,6 +276,10 @@ func (p *Platform) Running() datadir.Running {
 	for _, name := range p.activators() {
 		activators[name] = p.at(name + "-metrics")
 	}
+	controllers := map[string]string{}
+	for i, name := range p.controllers() {
+		controllers[name] = p.at(controllerPort(i, "metrics"))
+	}
 	gateway, secure := p.external(), p.externalHTTPS()
 	if strings.HasPrefix(gateway, "0.0.0.0:") || strings.HasPrefix(gateway, "[::]:") {
 		gateway, secure = p.at("gateway"), p.at("gateway-https")
@@ -284,7 +291,7 @@ func (p *Platform) Running() datadir.Running {
 	return datadir.Running{
 		Events: events, Eventing: eventing, NATS: nats,
 		PID: os.Getpid(), Kubeconfig: p.dir.Kubeconfig(), Gateway: gateway, GatewayHTTPS: secure, Internal: p.at("internal"), Registry: fmt.Sprintf("localhost:%d", p.ports["registry"]),
-		Controller: p.at("controller-metrics"), Control: p.at("xds"), Activator: p.at("activator-metrics"), Activators: activators, GatewayMetrics: p.at("gateway-metrics"), Parts: parts,
+		Controller: p.at("controller-metrics"), Controllers: controllers, Control: p.at("xds"), Activator: p.at("activator-metrics"), Activators: activators, GatewayMetrics: p.at("gateway-metrics"), Parts: parts,
 	}
 }
 
@@ -301,7 +308,7 @@ func (p *Platform) stopOrder() [][]string {
 		{partEventing}, // it gives back what it has not delivered
 		{partGateway},  // drained: it may still need the others
 		p.activators(),
-		{partController, partKCM, partNode},
+		append(p.controllers(), partKCM, partNode),
 		{}, // the pods
 		{partAPIServer, partRegistry, partNATS},
 		{partEtcd},

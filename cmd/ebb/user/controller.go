@@ -32,6 +32,16 @@ const (
 func (s *Session) ask(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	if s.Local != nil {
 		text, err := fetch(ctx, "http://"+s.Local.Controller+path+"?"+query.Encode())
+		for _, address := range s.Local.Controllers { // one of them leads
+			if err == nil {
+				break
+			}
+			if address != s.Local.Controller {
+				if other, failed := fetch(ctx, "http://"+address+path+"?"+query.Encode()); failed == nil {
+					text, err = other, nil
+				}
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ask the controller (`ebb status` shows its state): %w", err)
 		}

@@ -128,6 +128,9 @@ func parts(ctx context.Context, running datadir.Running) []Part {
 	if running.Eventing != "" {
 		ready["eventing"], ready["nats"] = running.Eventing+"/readyz", running.NATS+"/readyz"
 	}
+	for name, address := range running.Controllers {
+		ready[name] = address + "/readyz"
+	}
 	var all []Part
 	for name, pid := range running.Parts {
 		part := Part{Name: name, PID: pid, State: "running", Memory: resident(pid)}

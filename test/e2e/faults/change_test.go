@@ -130,7 +130,11 @@ func TestRestartSendsNothing(t *testing.T) {
 
 // metrics of the discovery server, by name with labels.
 func (w *world) metrics(ctx context.Context) (map[string]float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.Running().Controller+"/metrics", nil)
+	return metricsOf(ctx, w.Running().Controller)
+}
+
+func metricsOf(ctx context.Context, address string) (map[string]float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -52,9 +52,10 @@ func (p *Platform) AwaitPart(t testing.TB, part string, not int) int {
 		if address := running.Activators[part]; address != "" {
 			return answers(ctx, "http://"+address+"/readyz")
 		}
+		if address := running.Controllers[part]; address != "" {
+			return answers(ctx, "http://"+address+"/readyz")
+		}
 		switch part {
-		case "controller":
-			return answers(ctx, "http://"+running.Controller+"/readyz")
 		case "registry":
 			return answers(ctx, "http://"+running.Registry+"/v2/")
 		case "eventing":
