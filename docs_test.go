@@ -13,14 +13,16 @@ import (
 	"testing"
 )
 
-// TestDocumentNamesTests reads the tables of docs/serving-api.md and docs/eventing-api.md: each test, file or
+// TestDocumentNamesTests reads the tables of documents that say what holds each of their lines: each test, file or
 // golden case named in the last column is there, in the folder named before it.
 func TestDocumentNamesTests(t *testing.T) {
-	t.Run("serving", func(t *testing.T) { namesTests(t, "docs/serving-api.md", 100) })
-	t.Run("eventing", func(t *testing.T) { namesTests(t, "docs/eventing-api.md", 10) })
+	for document, least := range map[string]int{"docs/serving-api.md": 100, "docs/eventing-api.md": 10, "docs/security.md": 20} {
+		t.Run(document, func(t *testing.T) { namesTests(t, document, least) })
+	}
 }
 
 func namesTests(t *testing.T, document string, least int) {
+	t.Helper()
 	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)

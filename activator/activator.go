@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -177,7 +178,7 @@ func (a *Activator) Run(ctx context.Context) error {
 	}
 	all := []served{{a.data, a.dataServer()}}
 	if a.drains != nil {
-		all = append(all, served{a.drains, &http.Server{Handler: a.drainer.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}})
+		all = append(all, served{netutil.LimitListener(a.drains, a.options.MaxHooks), &http.Server{Handler: a.drainer.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}})
 	}
 	if a.healths != nil {
 		all = append(all, served{a.healths, &http.Server{Handler: a.health.handler(a.metrics), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}})

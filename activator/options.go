@@ -29,6 +29,7 @@ type Options struct {
 	MaxHeldTotal int // requests held in all; 25,000
 	MaxHeldBytes int // what the headers of held requests take in all; 256 MiB. A body is not read while its request is held
 	MaxRevisions int // revisions known at once; 50,000
+	MaxHooks     int // connections to DrainListen at once, which is open to everybody; more wait to be taken; 8,192
 	MaxUnknown   int // revisions asked for that the control plane has not described; 4,096
 
 	HoldTimeout   time.Duration // hold for revisions that name no timeout; 5 min
@@ -60,6 +61,7 @@ func (o Options) complete() (Options, error) {
 		{"MaxHeldTotal", &o.MaxHeldTotal, 25_000},
 		{"MaxHeldBytes", &o.MaxHeldBytes, 256 << 20},
 		{"MaxRevisions", &o.MaxRevisions, 50_000},
+		{"MaxHooks", &o.MaxHooks, 8192},
 		{"MaxUnknown", &o.MaxUnknown, 4096},
 	} {
 		if *n.value < 0 {

@@ -130,7 +130,9 @@ func TestReadBack(t *testing.T) {
 	for what, read := range map[string]func() (Authority, error){
 		"the keys of another one": func() (Authority, error) { return Read(one.Bundle(), keys[len(keys)/2:]) },
 		"a key too few":           func() (Authority, error) { return Read(two.Bundle(), must[[]byte](t)(one.Keys())) },
-		"rubbish":                 func() (Authority, error) { return Read([]byte(strings.Replace(string(one.Bundle()), "M", "N", 1)), keys) },
+		"rubbish": func() (Authority, error) {
+			return Read([]byte(strings.Replace(string(one.Bundle()), "M", "N", 1)), keys)
+		},
 	} {
 		if _, err := read(); err == nil {
 			t.Errorf("%s is taken", what)

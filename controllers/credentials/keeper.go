@@ -28,8 +28,8 @@ type Options struct {
 	Service string
 	// Mutating and Validating are the names of the webhook configurations.
 	Mutating, Validating string
-	Now func() time.Time // time.Now when nil
-	Logger  *slog.Logger
+	Now                  func() time.Time // time.Now when nil
+	Logger               *slog.Logger
 }
 
 // Keeper keeps the Secrets, and this process's own two in hand.
