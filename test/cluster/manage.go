@@ -100,7 +100,7 @@ func (m *manager) start(ctx context.Context) error {
 		if err := m.run(ctx, m.apiserver(api)); err != nil {
 			return err
 		}
-		for _, spec := range []supervise.Spec{m.controllers(), m.scheduler(), m.proxy()} {
+		for _, spec := range []supervise.Spec{m.controllers(), m.scheduler(), m.proxy(), m.metrics()} {
 			g.Go(func() error { return m.run(ctx, spec) })
 		}
 		<-runtime
@@ -143,8 +143,8 @@ func (m *manager) await(ctx context.Context, client kubernetes.Interface) error 
 	if err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, m.path("bin", "kubectl"), "--kubeconfig", m.kubeconfig(), "apply", "-f", m.path("etc", "dns.yaml")).CombinedOutput(); err != nil {
-		return fmt.Errorf("apply dns.yaml: %w: %s", err, out)
+	if out, err := exec.CommandContext(ctx, m.path("bin", "kubectl"), "--kubeconfig", m.kubeconfig(), "apply", "-f", m.path("etc", "dns.yaml"), "-f", m.path("etc", "metrics.yaml")).CombinedOutput(); err != nil {
+		return fmt.Errorf("apply dns.yaml, metrics.yaml: %w: %s", err, out)
 	}
 	return until("names are served", func() (bool, error) {
 		d, err := client.AppsV1().Deployments("kube-system").Get(ctx, "coredns", metav1.GetOptions{})

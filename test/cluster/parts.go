@@ -87,6 +87,14 @@ func (h *home) proxy() supervise.Spec {
 	return h.part("kube-proxy", h.path("bin", "kube-node"), get("http://127.0.0.1:10256/healthz"), "kube-proxy", "--config="+h.path("etc", "proxy.yaml"))
 }
 
+const metricsPort = 4443
+
+func (h *home) metrics() supervise.Spec {
+	p := h.pki
+	return h.part("metrics", h.path("bin", "kube-node"), nil, "metrics", "--kubeconfig="+h.kubeconfig(), "--node="+nodeName, "--cgroup-root="+h.cgroup(),
+		fmt.Sprintf("--listen=%s:%d", nodeIP, metricsPort), "--cert="+p("metrics.crt"), "--key="+p("metrics.key"), "--client-ca="+p("front-proxy-ca.crt"), "--client-name=front-proxy-client")
+}
+
 // get asks once for status 200.
 func get(url string) func(context.Context) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

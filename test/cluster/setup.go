@@ -4,6 +4,7 @@ package main
 
 import (
 	"embed"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,7 +31,12 @@ func (h *home) write() error {
 			return err
 		}
 	}
+	bundle, err := os.ReadFile(h.pki("ca.crt"))
+	if err != nil {
+		return err
+	}
 	values := map[string]any{
+		"MetricsPort": metricsPort, "Bundle": base64.StdEncoding.EncodeToString(bundle),
 		"Home": h.root, "PKI": h.pki(""), "Registry": h.Registry(), "RegistryHost": registryHost, "Pause": h.image("pause"), "DNS": h.image("dns"),
 		"NodeName": nodeName, "NodeIP": nodeIP, "NodePods": nodePods, "PodCIDR": podCIDR, "DNSIP": dnsIP, "Cgroup": h.cgroup(),
 		"CgroupV1": !isCgroupV2(),
@@ -40,7 +46,7 @@ func (h *home) write() error {
 			return err
 		}
 	}
-	for _, name := range []string{"containerd.toml", "kubelet.yaml", "proxy.yaml", "dns.yaml", "hosts", "resolv.conf", "resolv-node.conf"} {
+	for _, name := range []string{"containerd.toml", "kubelet.yaml", "proxy.yaml", "dns.yaml", "metrics.yaml", "hosts", "resolv.conf", "resolv-node.conf"} {
 		if err := fill(files, name, h.path("etc", name), values); err != nil {
 			return err
 		}

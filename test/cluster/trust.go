@@ -27,6 +27,7 @@ func (h *home) trust() error {
 		{Name: "kubelet", CommonName: "system:node:" + nodeName, Organization: "system:nodes", Authority: kube, Client: true},
 		{Name: "kubelet-server", CommonName: "system:node:" + nodeName, Organization: "system:nodes", Authority: kube, Server: true,
 			DNS: []string{nodeName}, IPs: []net.IP{loopback, node}},
+		{Name: "metrics", CommonName: "metrics.kube-system.svc", Authority: kube, Server: true, DNS: []string{"metrics.kube-system.svc"}},
 	}, time.Now())
 	if err != nil {
 		return fmt.Errorf("make certificates: %w", err)

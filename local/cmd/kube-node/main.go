@@ -1,6 +1,6 @@
 // Command kube-node is what a node of a real Kubernetes runs beside the control plane of
 // ebb-kube: kubelet, kube-proxy and kube-scheduler, each exactly the program of its Go
-// module, chosen by the first argument. test/cluster starts it, no user ever does.
+// module, chosen by the first argument, and a small metrics server. test/cluster starts it, no user ever does.
 package main
 
 import (
@@ -26,10 +26,14 @@ func main() {
 			os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
 		case "kube-proxy":
 			os.Exit(cli.Run(proxy.NewProxyCommand()))
+		case "metrics":
+			err := serveMetrics(os.Args[1:])
+			fmt.Fprintln(os.Stderr, "metrics:", err)
+			os.Exit(1)
 		case "kube-scheduler":
 			os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: kube-node kubelet|kube-proxy|kube-scheduler [flags of the program]")
+	fmt.Fprintln(os.Stderr, "usage: kube-node kubelet|kube-proxy|kube-scheduler|metrics [flags of the program]")
 	os.Exit(2)
 }
