@@ -210,10 +210,12 @@ type Running struct {
 	GatewayMetrics string `json:"gatewayMetrics"`
 	// Events is the URL that events are sent below, "" without eventing; Eventing and NATS are host:port
 	// of the metrics of that part and of the store of events.
-	Events   string         `json:"events,omitempty"`
-	Eventing string         `json:"eventing,omitempty"`
-	NATS     string         `json:"nats,omitempty"`
-	Parts    map[string]int `json:"parts"` // process ids by name
+	Events   string `json:"events,omitempty"`
+	Eventing string `json:"eventing,omitempty"`
+	// Inspect is host:port that answers `ebb events`.
+	Inspect string         `json:"inspect,omitempty"`
+	NATS    string         `json:"nats,omitempty"`
+	Parts   map[string]int `json:"parts"` // process ids by name
 }
 
 // WriteRunning replaces the record.

@@ -58,6 +58,7 @@ type eventingOptions struct {
 	storeTLS              tlsFiles
 	clusterLocal          string
 	metricsListen         string
+	inspectListen         string
 	profiles              profiling
 	drain                 time.Duration
 	leaderElect, verbose  bool
@@ -93,6 +94,7 @@ and keeps the topics of the store.`,
 	f.StringVar(&o.storeTLS.ca, "nats-tls-ca", "", "`FILE` with the authorities of the NATS servers")
 	f.StringVar(&o.clusterLocal, "cluster-local", "", "`HOST:PORT` of the gateways' in-cluster listener, for names under .svc.cluster.local where there is no cluster DNS")
 	f.StringVar(&o.metricsListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz and /readyz")
+	f.StringVar(&o.inspectListen, "inspect-listen", inspectListen, "`ADDRESS` of the loopback that answers ebb events; \"\": none")
 	f.DurationVar(&o.drain, "drain-timeout", 25*time.Second, "how long deliveries in flight may take once it is told to end; after that others make them again")
 	o.profiles.flags(f)
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "write status only while holding the lease; off for a single replica")
@@ -136,6 +138,9 @@ func (o *eventingOptions) run(ctx context.Context) error {
 
 	kept := deploymentsOfSources()
 	kept[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{o.namespace: {}}}
+	if err := serveInspect(ctx, o.inspectListen, store, log); err != nil {
+		return err
+	}
 	health := &eventingHealth{store: store}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                 scheme,

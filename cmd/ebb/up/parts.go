@@ -48,7 +48,7 @@ func portRequests(o Options) []datadir.PortRequest {
 	secure := len(requests) - 1
 	if o.Eventing {
 		requests = append(requests,
-			datadir.PortRequest{Name: "nats"}, datadir.PortRequest{Name: "nats-metrics"}, datadir.PortRequest{Name: "events", Prefer: prefer(o, 8082)}, datadir.PortRequest{Name: "eventing-metrics"})
+			datadir.PortRequest{Name: "nats"}, datadir.PortRequest{Name: "nats-metrics"}, datadir.PortRequest{Name: "events", Prefer: prefer(o, 8082)}, datadir.PortRequest{Name: "eventing-metrics"}, datadir.PortRequest{Name: "eventing-inspect"})
 	}
 	if !o.ThrowAway { // numbers that people know, where they are free
 		requests[1].Prefer, requests[2].Prefer, requests[secure].Prefer = 8081, 5000, 8443
@@ -277,7 +277,7 @@ func (l *layout) eventing() supervise.Spec {
 	args := []string{
 		"eventing", "--kubeconfig=" + l.dir.PKI("eventing.kubeconfig"), "--namespace=" + systemNamespace,
 		"--listen=" + l.at("events"), "--ingress-url=" + l.eventsURL(), "--nats=nats://" + l.at("nats"), "--cluster-local=" + l.at("internal"),
-		"--metrics-listen=" + l.at("eventing-metrics"), "--leader-elect=false", "--drain-timeout=5s",
+		"--metrics-listen=" + l.at("eventing-metrics"), "--inspect-listen=" + l.at("eventing-inspect"), "--leader-elect=false", "--drain-timeout=5s",
 	}
 	if l.options.Verbose {
 		args = append(args, "--verbose")

@@ -284,12 +284,12 @@ func (p *Platform) Running() datadir.Running {
 	if strings.HasPrefix(gateway, "0.0.0.0:") || strings.HasPrefix(gateway, "[::]:") {
 		gateway, secure = p.at("gateway"), p.at("gateway-https")
 	}
-	var events, eventing, nats string
+	var events, eventing, inspect, nats string
 	if p.options.Eventing {
-		events, eventing, nats = p.eventsURL(), p.at("eventing-metrics"), p.at("nats-metrics")
+		events, eventing, inspect, nats = p.eventsURL(), p.at("eventing-metrics"), p.at("eventing-inspect"), p.at("nats-metrics")
 	}
 	return datadir.Running{
-		Events: events, Eventing: eventing, NATS: nats,
+		Events: events, Eventing: eventing, Inspect: inspect, NATS: nats,
 		PID: os.Getpid(), Kubeconfig: p.dir.Kubeconfig(), Gateway: gateway, GatewayHTTPS: secure, Internal: p.at("internal"), Registry: fmt.Sprintf("localhost:%d", p.ports["registry"]),
 		Controller: p.at("controller-metrics"), Controllers: controllers, Control: p.at("xds"), Activator: p.at("activator-metrics"), Activators: activators, GatewayMetrics: p.at("gateway-metrics"), Parts: parts,
 	}
