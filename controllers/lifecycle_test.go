@@ -379,7 +379,7 @@ func lastGood(t *testing.T, p *platform, ns string) {
 func quota(t *testing.T, p *platform, ns string) {
 	p.create(t, p.service(ns, "quota", "app:v1"))
 	d := eventually(t, p, &appsv1.Deployment{}, ns, "quota-00001-deployment", "the deployment is there", func(*appsv1.Deployment) string { return "" })
-	d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: yes, Reason: "FailedCreate", Message: "exceeded quota: pods"}}
+	d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: yes, Reason: "FailedCreate", Message: `pods "quota-1" is forbidden: exceeded quota: pods`}}
 	if err := p.Status().Update(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
