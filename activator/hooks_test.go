@@ -11,6 +11,7 @@ func TestHooksAreBounded(t *testing.T) {
 	c := startControlPlane(t)
 	a := startActivator(t, c, func(o *Options) { o.MaxHooks = 2 })
 	c.set(revisionOf(app(t, "p1", echo)))
+	c.change(func() { c.drained["default/one"] = true })
 	var idle []net.Conn
 	for range 10 {
 		conn, err := net.Dial("tcp", a.DrainAddr().String())
