@@ -72,6 +72,10 @@ test: build ## All tests that need no root: check, real Envoy, end to end on the
 test-cluster: build ## Tests on a real kubelet, as root: a node comes up, Ebb is installed on it, tested and uninstalled, the node goes
 	@test/cluster-test.sh
 
+.PHONY: vuln
+vuln: ## Known vulnerabilities in what the program uses, by a pinned snapshot of the Go database
+	@test/vuln.sh
+
 .PHONY: bench
 bench: build ## Benchmarks, beside references measured in the same run (ARGS=-quick: a try; ARGS=-help: more)
 	@test/bench.sh $(ARGS)
