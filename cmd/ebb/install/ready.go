@@ -75,7 +75,7 @@ func (i *installer) established(ctx context.Context, name string) error {
 // rolledOut waits until all pods of a Deployment are those of its template and ready.
 func (i *installer) rolledOut(ctx context.Context, want *appsv1.Deployment) error {
 	part := strings.TrimPrefix(want.Name, "ebb-")
-	var said, wrong string
+	var said, wrong, told string
 	err := wait.PollUntilContextCancel(ctx, lookEvery, true, func(ctx context.Context) (bool, error) {
 		var d appsv1.Deployment
 		if err := i.Get(ctx, client.ObjectKeyFromObject(want), &d); err != nil {
@@ -91,8 +91,10 @@ func (i *installer) rolledOut(ctx context.Context, want *appsv1.Deployment) erro
 		if done {
 			return true, nil
 		}
-		if now := i.trouble(ctx, &d); now != wrong {
-			if wrong = now; wrong != "" {
+		// Once a trouble: Kubernetes says the same in other words again and again.
+		wrong = i.trouble(ctx, &d)
+		if what, _, _ := strings.Cut(wrong, ": "); what != told {
+			if told = what; wrong != "" {
 				i.say.Line("%s: %s", part, wrong)
 			}
 		}
