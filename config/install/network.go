@@ -13,6 +13,7 @@ import (
 func network(v Values) []client.Object {
 	objects := []client.Object{
 		service(ControllerName, "controller", servicePort("control", controlPort, "control"), servicePort("admission", admissionPort, "admission")),
+		control(),
 		service(ActivatorName, "activator", servicePort("http", 80, "http"), servicePort("drain", hookPort, "drain")),
 		service(InternalName, "gateway", servicePort("http", 80, "internal")),
 		external(v.Gateway.Service),
@@ -33,6 +34,14 @@ func service(name, component string, ports ...corev1.ServicePort) *corev1.Servic
 		TypeMeta: typeMeta(corev1.SchemeGroupVersion, "Service"), ObjectMeta: named(name, component),
 		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: selector(component), Ports: ports},
 	}
+}
+
+// control is a name that stands for all controllers, ready or not: gateways and activators go through them until
+// they find the one that leads.
+func control() *corev1.Service {
+	s := service(ControlName, "controller", servicePort("control", controlPort, "control"))
+	s.Spec.ClusterIP, s.Spec.PublishNotReadyAddresses = corev1.ClusterIPNone, true
+	return s
 }
 
 // external is the Service for callers from outside.

@@ -22,6 +22,8 @@ const (
 	ControllerName = "ebb-controller"
 	ActivatorName  = "ebb-activator"
 	GatewayName    = "ebb-gateway"
+	// ControlName is the Service whose name stands for all controllers.
+	ControlName = "ebb-control"
 	// InternalName is the Service for callers inside the cluster.
 	InternalName = "ebb-gateway-internal"
 	// PriorityName is the PriorityClass of all parts.

@@ -31,12 +31,13 @@ const (
 	// tlsFolder has what a part shows to the others: tls.crt, tls.key, ca.crt.
 	tlsFolder = "/etc/ebb/tls"
 	// Control is where gateways and activators find the controller that leads.
-	Control = ControllerName + "." + Namespace + ".svc:18000"
+	Control = ControlName + "." + Namespace + ".svc:18000"
 )
 
 // Times around a drain, in seconds.
 const (
 	notice = 5  // load balancers take notice
+	leave  = 3  // the kube-apiserver has stopped to send admission
 	margin = 15 // to end after the last request
 	// DrainMargin is by how many seconds a pod's grace is longer than its requests may take.
 	DrainMargin = notice + margin
@@ -51,6 +52,7 @@ type pod struct {
 	part            *Part
 	grace           int64
 	token           bool // it talks to the kube-apiserver
+	hook            *corev1.Lifecycle
 	volumes         []corev1.Volume
 	mounts          []corev1.VolumeMount
 	unavailable     intstr.IntOrString // pods of these that may be missing during an upgrade
@@ -124,6 +126,7 @@ func deployment(v Values, p pod) *appsv1.Deployment {
 							Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 						},
 						TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+						Lifecycle:                p.hook,
 						VolumeMounts:             p.mounts,
 					}},
 					Volumes: p.volumes,
@@ -161,7 +164,7 @@ func controller(v Values) []client.Object {
 			"--drain-service=" + ActivatorName, "--drain-port=" + strconv.Itoa(hookPort),
 		},
 		ports: []corev1.ContainerPort{port("control", controlPort), port("admission", webhookPort)},
-		grace: 30, token: true,
+		grace: 30, token: true, hook: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: leave}}},
 		unavailable: none, surge: first,
 	})}
 }
