@@ -42,9 +42,10 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	const use, local, cluster, parts = "use", "local", "cluster", "parts"
+	const use, events, local, cluster, parts = "use", "events", "local", "cluster", "parts"
 	cmd.AddGroup(
 		&cobra.Group{ID: use, Title: "Services:"},
+		&cobra.Group{ID: events, Title: "Events:"},
 		&cobra.Group{ID: local, Title: "A platform on this machine:"},
 		&cobra.Group{ID: cluster, Title: "A platform on a cluster:"},
 		&cobra.Group{ID: parts, Title: "Parts of a platform, started by it:"},
@@ -57,6 +58,7 @@ func root() *cobra.Command {
 	}
 	add(use, user.Commands()...)
 	add(use, user.VersionCommand(version))
+	add(events, user.EventCommands()...)
 	add(local, up.Command(), demo.Command(), up.EnvoyCommand())
 	add(cluster, install.Command(user.BuildVersion(version).Ebb), install.UninstallCommand())
 	add(parts, untilSignal(serve.ControllerCommand(user.BuildVersion(version).Ebb)), untilSignal(serve.ActivatorCommand()), untilSignal(serve.EventingCommand()), untilSignal(serve.NATSCommand()), untilSignal(gateway.Command()))
@@ -73,11 +75,16 @@ func sayUsage(cmd *cobra.Command) {
 		return fmt.Errorf("%w\n  usage: %s\n  `%s --help` shows more", err, c.UseLine(), c.CommandPath())
 	}
 	cmd.SetFlagErrorFunc(hint)
-	for _, c := range cmd.Commands() {
-		if check := c.Args; check != nil {
-			c.Args = func(c *cobra.Command, args []string) error { return hint(c, check(c, args)) }
+	var all func(*cobra.Command)
+	all = func(cmd *cobra.Command) {
+		for _, c := range cmd.Commands() {
+			if check := c.Args; check != nil {
+				c.Args = func(c *cobra.Command, args []string) error { return hint(c, check(c, args)) }
+			}
+			all(c)
 		}
 	}
+	all(cmd)
 }
 
 // untilSignal gives a command that runs until it is told to end a context for that.

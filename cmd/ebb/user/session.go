@@ -20,7 +20,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	eventingv1 "ebb.dev/ebb/apis/eventing/v1"
 	v1 "ebb.dev/ebb/apis/serving/v1"
+	sourcesv1 "ebb.dev/ebb/apis/sources/v1"
 	"ebb.dev/ebb/cmd/ebb/datadir"
 	"ebb.dev/ebb/cmd/ebb/output"
 )
@@ -58,6 +60,8 @@ type Session struct {
 	Format    output.Format
 	Out, Err  io.Writer
 	Local     *datadir.Running // the `ebb up` that runs on this machine; nil when there is none, or another cluster is meant
+
+	config *rest.Config
 }
 
 // Connect follows the flags.
@@ -84,7 +88,7 @@ func NewSession(config *rest.Config, namespace string, out, errOut io.Writer) (*
 	config.QPS, config.Burst = 100, 200
 	config.WarningHandler = rest.NoWarnings{}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), eventingv1.AddToScheme(scheme), sourcesv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
 	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper()})
@@ -95,14 +99,20 @@ func NewSession(config *rest.Config, namespace string, out, errOut io.Writer) (*
 	if err != nil {
 		return nil, err
 	}
-	return &Session{WithWatch: c, Pods: set, Namespace: namespace, Out: out, Err: errOut}, nil
+	return &Session{WithWatch: c, Pods: set, Namespace: namespace, Out: out, Err: errOut, config: config}, nil
 }
 
 // mapper knows the few kinds in use, so that no discovery is needed.
 func mapper() meta.RESTMapper {
-	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1.GroupVersion, corev1.SchemeGroupVersion})
+	m := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1.GroupVersion, eventingv1.GroupVersion, sourcesv1.GroupVersion, corev1.SchemeGroupVersion})
 	for _, kind := range []string{v1.KindService, v1.KindConfiguration, v1.KindRoute, v1.KindRevision} {
 		m.Add(v1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	for _, kind := range []string{eventingv1.KindBroker, eventingv1.KindTrigger} {
+		m.Add(eventingv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	for _, kind := range []string{sourcesv1.KindPingSource, sourcesv1.KindApiServerSource} {
+		m.Add(sourcesv1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
 	for _, kind := range []string{"Pod", "Event"} {
 		m.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
