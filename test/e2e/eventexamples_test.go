@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -67,6 +69,43 @@ func TestEventExamples(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestEventingDocument runs the commands of docs/eventing.md as they are written.
+func TestEventingDocument(t *testing.T) {
+	n := beginEvents(t)
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skipf("the page's commands need it: %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join(platform.Root(), "docs/eventing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```bash\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) < 7 {
+		t.Fatalf("the page has %d blocks", len(blocks))
+	}
+	// ebb and kubectl for this platform and namespace.
+	folder := t.TempDir()
+	for name, program := range map[string]string{
+		"ebb":     fmt.Sprintf("exec '%s' \"$@\" --data '%s' -n %s\n", n.Ebb, n.Data, n.In),
+		"kubectl": fmt.Sprintf("exec '%s' kubectl --kubeconfig '%s' -n %s \"$@\"\n", filepath.Join(filepath.Dir(n.Ebb), "ebb-kube"), n.Running().Kubeconfig, n.In),
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n"+program), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, block := range blocks {
+		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", block[1])
+		cmd.Dir, cmd.Env = platform.Root(), append(os.Environ(), "PATH="+folder+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("block %d: %v\n%s\n%s", i+1, err, block[1], out)
+		}
+		if strings.Contains(block[1], "curl") {
+			matches(t, "curl", string(out), `202 Accepted`)
+		}
+	}
 }
 
 type errMissing string

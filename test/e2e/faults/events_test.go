@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	eventingv1 "ebb.dev/ebb/apis/eventing/v1"
 	"ebb.dev/ebb/test/e2e/platform"
 )
@@ -111,8 +113,18 @@ spec: {broker: default, filter: {attributes: {type: work}}, subscriber: {uri: "S
 		return func() { w.AwaitPart(t, name, pid) }
 	}
 	subscriber := func() (back func()) {
-		w.SignalPod(t, w.pods("worker", 1, 20)[0], syscall.SIGKILL)
-		return func() {}
+		pod := w.pods("worker", 1, 20)[0]
+		w.SignalPod(t, pod, syscall.SIGKILL)
+		return func() { // until its program runs again
+			w.AwaitPods("worker", func(pods []*corev1.Pod) error {
+				for _, p := range pods {
+					if p.UID == pod.UID && (restarts(p) == restarts(pod) || !platform.PodReady(p)) {
+						return fmt.Errorf("%s has not been started again", p.Name)
+					}
+				}
+				return nil
+			})
+		}
 	}
 	for _, kill := range []func(){
 		func() { part("nats")() },
