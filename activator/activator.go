@@ -14,10 +14,8 @@ import (
 
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	"ebb.dev/ebb/proxy/link"
 	"ebb.dev/ebb/trust"
@@ -98,18 +96,7 @@ func New(o Options) (_ *Activator, err error) {
 	if o.Trust != nil {
 		creds = credentials.NewTLS(trust.Client(o.Trust, trust.Controller))
 	}
-	target, replicas := controlTarget(o.ControlAddress)
-	if a.conn, err = grpc.NewClient(target,
-		grpc.WithResolvers(replicas...),
-		grpc.WithTransportCredentials(creds),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 30 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 300 * time.Millisecond},
-			MinConnectTimeout: time.Second,
-		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
-		grpc.WithDisableServiceConfig(),
-	); err != nil {
+	if a.conn, err = link.Dial(o.ControlAddress, creds); err != nil {
 		return nil, fmt.Errorf("activator: control plane %s: %w", o.ControlAddress, err)
 	}
 	if a.hangups, err = newHangups(); err != nil {

@@ -22,6 +22,7 @@ type Backlog struct {
 	URL          string // of the subscriber
 	Waiting      uint64 // stored, not given out, and for this subscription: an estimate where a filter lets a part through
 	InFlight     uint64 // given out and not acknowledged
+	Parallelism  int    // deliveries at once at most: of an ordered one, one for each partition of which this dispatcher has events
 	At           time.Time
 }
 
@@ -92,7 +93,7 @@ func (r *reports) once() {
 			r.changed(l) // look again, until there is nothing
 		}
 		last, known := r.last[b.Subscription]
-		if !ok || known && last.Waiting == b.Waiting && last.InFlight == b.InFlight && last.URL == b.URL {
+		if !ok || known && last.Waiting == b.Waiting && last.InFlight == b.InFlight && last.Parallelism == b.Parallelism && last.URL == b.URL {
 			continue
 		}
 		if b.Waiting+b.InFlight > 0 {
@@ -112,7 +113,7 @@ func (r *reports) once() {
 
 func (r *reports) of(l *lane) (Backlog, bool) {
 	s := l.now.Load()
-	b := Backlog{Subscription: s.Name, Owner: s.Owner, URL: s.Subscriber.URL, At: time.Now()}
+	b := Backlog{Subscription: s.Name, Owner: s.Owner, URL: s.Subscriber.URL, Parallelism: s.Parallelism, At: time.Now()}
 	if l.ctx.Err() != nil {
 		return b, true // it is served no more
 	}
@@ -124,6 +125,9 @@ func (r *reports) of(l *lane) (Backlog, bool) {
 	}
 	l.mu.Lock()
 	share := l.share()
+	if s.Ordered {
+		b.Parallelism = min(b.Parallelism, max(len(l.keys), 1))
+	}
 	l.mu.Unlock()
 	b.Waiting, b.InFlight = uint64(math.Ceil(float64(got.Waiting)*share)), got.InFlight
 	return b, true

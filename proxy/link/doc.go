@@ -1,5 +1,5 @@
-// Package link is the protocol between the control plane and its activators:
-// the Revision resource that is served over delta ADS, and the Membership and Drain services. The
+// Package link is the protocol between the control plane, its activators and the eventing part:
+// the Revision resource that is served over delta ADS, and the Membership, Drain and Backlog services. The
 // messages are generated from link.proto.
 package link
 

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: proxy/link/link.proto
 
-// What the control plane and the activators say to each other beside the
+// What the control plane, the activators and the eventing part say to each other beside the
 // standard discovery and load reporting protocols.
 
 package link
@@ -1071,6 +1071,205 @@ func (*AwaitResponse) Descriptor() ([]byte, []int) {
 	return file_proxy_link_link_proto_rawDescGZIP(), []int{12}
 }
 
+type FromEventing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Different in every process; in the first message, and only there.
+	Process  string                 `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
+	Backlogs []*SubscriptionBacklog `protobuf:"bytes,2,rep,name=backlogs,proto3" json:"backlogs,omitempty"`
+	// Ends the list that the first message begins.
+	Told          bool `protobuf:"varint,3,opt,name=told,proto3" json:"told,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FromEventing) Reset() {
+	*x = FromEventing{}
+	mi := &file_proxy_link_link_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FromEventing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FromEventing) ProtoMessage() {}
+
+func (x *FromEventing) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FromEventing.ProtoReflect.Descriptor instead.
+func (*FromEventing) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *FromEventing) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
+}
+
+func (x *FromEventing) GetBacklogs() []*SubscriptionBacklog {
+	if x != nil {
+		return x.Backlogs
+	}
+	return nil
+}
+
+func (x *FromEventing) GetTold() bool {
+	if x != nil {
+		return x.Told
+	}
+	return false
+}
+
+// SubscriptionBacklog is what one subscription has to do, over all dispatchers. With nothing waiting and nothing in
+// flight it has nothing to do.
+type SubscriptionBacklog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name in the store of events.
+	Subscription string `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// For people: Trigger NAMESPACE/NAME.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Where its events are sent.
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// Stored and not given out yet.
+	Waiting uint64 `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Given out and not acknowledged.
+	InFlight uint64 `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Deliveries at once at most, however many pods there are.
+	Parallelism   uint32 `protobuf:"varint,6,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionBacklog) Reset() {
+	*x = SubscriptionBacklog{}
+	mi := &file_proxy_link_link_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionBacklog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionBacklog) ProtoMessage() {}
+
+func (x *SubscriptionBacklog) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionBacklog.ProtoReflect.Descriptor instead.
+func (*SubscriptionBacklog) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SubscriptionBacklog) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *SubscriptionBacklog) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *SubscriptionBacklog) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *SubscriptionBacklog) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *SubscriptionBacklog) GetInFlight() uint64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *SubscriptionBacklog) GetParallelism() uint32 {
+	if x != nil {
+		return x.Parallelism
+	}
+	return 0
+}
+
+type ToEventing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Answers the list: what was told before and is not in it is forgotten.
+	Joined        bool `protobuf:"varint,1,opt,name=joined,proto3" json:"joined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToEventing) Reset() {
+	*x = ToEventing{}
+	mi := &file_proxy_link_link_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToEventing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToEventing) ProtoMessage() {}
+
+func (x *ToEventing) ProtoReflect() protoreflect.Message {
+	mi := &file_proxy_link_link_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToEventing.ProtoReflect.Descriptor instead.
+func (*ToEventing) Descriptor() ([]byte, []int) {
+	return file_proxy_link_link_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ToEventing) GetJoined() bool {
+	if x != nil {
+		return x.Joined
+	}
+	return false
+}
+
 type Probe_HTTP struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1083,7 +1282,7 @@ type Probe_HTTP struct {
 
 func (x *Probe_HTTP) Reset() {
 	*x = Probe_HTTP{}
-	mi := &file_proxy_link_link_proto_msgTypes[13]
+	mi := &file_proxy_link_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1294,7 @@ func (x *Probe_HTTP) String() string {
 func (*Probe_HTTP) ProtoMessage() {}
 
 func (x *Probe_HTTP) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[13]
+	mi := &file_proxy_link_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1347,7 @@ type Probe_GRPC struct {
 
 func (x *Probe_GRPC) Reset() {
 	*x = Probe_GRPC{}
-	mi := &file_proxy_link_link_proto_msgTypes[14]
+	mi := &file_proxy_link_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1359,7 @@ func (x *Probe_GRPC) String() string {
 func (*Probe_GRPC) ProtoMessage() {}
 
 func (x *Probe_GRPC) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[14]
+	mi := &file_proxy_link_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1391,7 @@ type Probe_Kubelet struct {
 
 func (x *Probe_Kubelet) Reset() {
 	*x = Probe_Kubelet{}
-	mi := &file_proxy_link_link_proto_msgTypes[15]
+	mi := &file_proxy_link_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1403,7 @@ func (x *Probe_Kubelet) String() string {
 func (*Probe_Kubelet) ProtoMessage() {}
 
 func (x *Probe_Kubelet) ProtoReflect() protoreflect.Message {
-	mi := &file_proxy_link_link_proto_msgTypes[15]
+	mi := &file_proxy_link_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1507,21 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\fAwaitRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\"\x0f\n" +
-	"\rAwaitResponse*B\n" +
+	"\rAwaitResponse\"z\n" +
+	"\fFromEventing\x12\x18\n" +
+	"\aprocess\x18\x01 \x01(\tR\aprocess\x12<\n" +
+	"\bbacklogs\x18\x02 \x03(\v2 .ebb.link.v1.SubscriptionBacklogR\bbacklogs\x12\x12\n" +
+	"\x04told\x18\x03 \x01(\bR\x04told\"\xba\x01\n" +
+	"\x13SubscriptionBacklog\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\x04R\awaiting\x12\x1b\n" +
+	"\tin_flight\x18\x05 \x01(\x04R\binFlight\x12 \n" +
+	"\vparallelism\x18\x06 \x01(\rR\vparallelism\"$\n" +
+	"\n" +
+	"ToEventing\x12\x16\n" +
+	"\x06joined\x18\x01 \x01(\bR\x06joined*B\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05HTTP1\x10\x01\x12\a\n" +
@@ -1318,7 +1531,9 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"Membership\x12@\n" +
 	"\x04Join\x12\x1a.ebb.link.v1.FromActivator\x1a\x18.ebb.link.v1.ToActivator(\x010\x012G\n" +
 	"\x05Drain\x12>\n" +
-	"\x05Await\x12\x19.ebb.link.v1.AwaitRequest\x1a\x1a.ebb.link.v1.AwaitResponseB\x1dZ\x1bebb.dev/ebb/proxy/link;linkb\x06proto3"
+	"\x05Await\x12\x19.ebb.link.v1.AwaitRequest\x1a\x1a.ebb.link.v1.AwaitResponse2I\n" +
+	"\aBacklog\x12>\n" +
+	"\x04Tell\x12\x19.ebb.link.v1.FromEventing\x1a\x17.ebb.link.v1.ToEventing(\x010\x01B\x1dZ\x1bebb.dev/ebb/proxy/link;linkb\x06proto3"
 
 var (
 	file_proxy_link_link_proto_rawDescOnce sync.Once
@@ -1333,7 +1548,7 @@ func file_proxy_link_link_proto_rawDescGZIP() []byte {
 }
 
 var file_proxy_link_link_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proxy_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_proxy_link_link_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_proxy_link_link_proto_goTypes = []any{
 	(Protocol)(0),                 // 0: ebb.link.v1.Protocol
 	(*Revision)(nil),              // 1: ebb.link.v1.Revision
@@ -1349,42 +1564,48 @@ var file_proxy_link_link_proto_goTypes = []any{
 	(*Left)(nil),                  // 11: ebb.link.v1.Left
 	(*AwaitRequest)(nil),          // 12: ebb.link.v1.AwaitRequest
 	(*AwaitResponse)(nil),         // 13: ebb.link.v1.AwaitResponse
-	(*Probe_HTTP)(nil),            // 14: ebb.link.v1.Probe.HTTP
-	(*Probe_GRPC)(nil),            // 15: ebb.link.v1.Probe.GRPC
-	(*Probe_Kubelet)(nil),         // 16: ebb.link.v1.Probe.Kubelet
-	nil,                           // 17: ebb.link.v1.Probe.HTTP.HeadersEntry
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*FromEventing)(nil),          // 14: ebb.link.v1.FromEventing
+	(*SubscriptionBacklog)(nil),   // 15: ebb.link.v1.SubscriptionBacklog
+	(*ToEventing)(nil),            // 16: ebb.link.v1.ToEventing
+	(*Probe_HTTP)(nil),            // 17: ebb.link.v1.Probe.HTTP
+	(*Probe_GRPC)(nil),            // 18: ebb.link.v1.Probe.GRPC
+	(*Probe_Kubelet)(nil),         // 19: ebb.link.v1.Probe.Kubelet
+	nil,                           // 20: ebb.link.v1.Probe.HTTP.HeadersEntry
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_proxy_link_link_proto_depIdxs = []int32{
 	0,  // 0: ebb.link.v1.Revision.protocol:type_name -> ebb.link.v1.Protocol
-	18, // 1: ebb.link.v1.Revision.timeout:type_name -> google.protobuf.Duration
+	21, // 1: ebb.link.v1.Revision.timeout:type_name -> google.protobuf.Duration
 	4,  // 2: ebb.link.v1.Revision.probe:type_name -> ebb.link.v1.Probe
 	2,  // 3: ebb.link.v1.Revision.pods:type_name -> ebb.link.v1.Pod
 	3,  // 4: ebb.link.v1.Pod.start:type_name -> ebb.link.v1.StartTimes
-	19, // 5: ebb.link.v1.StartTimes.created:type_name -> google.protobuf.Timestamp
-	19, // 6: ebb.link.v1.StartTimes.scheduled:type_name -> google.protobuf.Timestamp
-	19, // 7: ebb.link.v1.StartTimes.pulled:type_name -> google.protobuf.Timestamp
-	19, // 8: ebb.link.v1.StartTimes.started:type_name -> google.protobuf.Timestamp
-	14, // 9: ebb.link.v1.Probe.http:type_name -> ebb.link.v1.Probe.HTTP
-	15, // 10: ebb.link.v1.Probe.grpc:type_name -> ebb.link.v1.Probe.GRPC
-	16, // 11: ebb.link.v1.Probe.kubelet:type_name -> ebb.link.v1.Probe.Kubelet
-	18, // 12: ebb.link.v1.Probe.timeout:type_name -> google.protobuf.Duration
+	22, // 5: ebb.link.v1.StartTimes.created:type_name -> google.protobuf.Timestamp
+	22, // 6: ebb.link.v1.StartTimes.scheduled:type_name -> google.protobuf.Timestamp
+	22, // 7: ebb.link.v1.StartTimes.pulled:type_name -> google.protobuf.Timestamp
+	22, // 8: ebb.link.v1.StartTimes.started:type_name -> google.protobuf.Timestamp
+	17, // 9: ebb.link.v1.Probe.http:type_name -> ebb.link.v1.Probe.HTTP
+	18, // 10: ebb.link.v1.Probe.grpc:type_name -> ebb.link.v1.Probe.GRPC
+	19, // 11: ebb.link.v1.Probe.kubelet:type_name -> ebb.link.v1.Probe.Kubelet
+	21, // 12: ebb.link.v1.Probe.timeout:type_name -> google.protobuf.Duration
 	6,  // 13: ebb.link.v1.FromActivator.hello:type_name -> ebb.link.v1.Hello
 	7,  // 14: ebb.link.v1.FromActivator.shares:type_name -> ebb.link.v1.Share
 	8,  // 15: ebb.link.v1.FromActivator.waiting:type_name -> ebb.link.v1.Waiting
 	10, // 16: ebb.link.v1.ToActivator.releases:type_name -> ebb.link.v1.Release
 	11, // 17: ebb.link.v1.ToActivator.left:type_name -> ebb.link.v1.Left
-	17, // 18: ebb.link.v1.Probe.HTTP.headers:type_name -> ebb.link.v1.Probe.HTTP.HeadersEntry
-	5,  // 19: ebb.link.v1.Membership.Join:input_type -> ebb.link.v1.FromActivator
-	12, // 20: ebb.link.v1.Drain.Await:input_type -> ebb.link.v1.AwaitRequest
-	9,  // 21: ebb.link.v1.Membership.Join:output_type -> ebb.link.v1.ToActivator
-	13, // 22: ebb.link.v1.Drain.Await:output_type -> ebb.link.v1.AwaitResponse
-	21, // [21:23] is the sub-list for method output_type
-	19, // [19:21] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	15, // 18: ebb.link.v1.FromEventing.backlogs:type_name -> ebb.link.v1.SubscriptionBacklog
+	20, // 19: ebb.link.v1.Probe.HTTP.headers:type_name -> ebb.link.v1.Probe.HTTP.HeadersEntry
+	5,  // 20: ebb.link.v1.Membership.Join:input_type -> ebb.link.v1.FromActivator
+	12, // 21: ebb.link.v1.Drain.Await:input_type -> ebb.link.v1.AwaitRequest
+	14, // 22: ebb.link.v1.Backlog.Tell:input_type -> ebb.link.v1.FromEventing
+	9,  // 23: ebb.link.v1.Membership.Join:output_type -> ebb.link.v1.ToActivator
+	13, // 24: ebb.link.v1.Drain.Await:output_type -> ebb.link.v1.AwaitResponse
+	16, // 25: ebb.link.v1.Backlog.Tell:output_type -> ebb.link.v1.ToEventing
+	23, // [23:26] is the sub-list for method output_type
+	20, // [20:23] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_proxy_link_link_proto_init() }
@@ -1403,9 +1624,9 @@ func file_proxy_link_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proxy_link_link_proto_rawDesc), len(file_proxy_link_link_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_proxy_link_link_proto_goTypes,
 		DependencyIndexes: file_proxy_link_link_proto_depIdxs,

@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: proxy/link/link.proto
 
-// What the control plane and the activators say to each other beside the
+// What the control plane, the activators and the eventing part say to each other beside the
 // standard discovery and load reporting protocols.
 
 package link
@@ -234,5 +234,109 @@ var Drain_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
+	Metadata: "proxy/link/link.proto",
+}
+
+const (
+	Backlog_Tell_FullMethodName = "/ebb.link.v1.Backlog/Tell"
+)
+
+// BacklogClient is the client API for Backlog service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Backlog is how the eventing part tells how many events have still to be delivered.
+type BacklogClient interface {
+	// Tell stays open as long as a dispatcher runs. The first message names it and begins a list of every subscription
+	// that has something to do, as far as it knows; after that comes what changes.
+	Tell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromEventing, ToEventing], error)
+}
+
+type backlogClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewBacklogClient(cc grpc.ClientConnInterface) BacklogClient {
+	return &backlogClient{cc}
+}
+
+func (c *backlogClient) Tell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromEventing, ToEventing], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Backlog_ServiceDesc.Streams[0], Backlog_Tell_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FromEventing, ToEventing]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backlog_TellClient = grpc.BidiStreamingClient[FromEventing, ToEventing]
+
+// BacklogServer is the server API for Backlog service.
+// All implementations must embed UnimplementedBacklogServer
+// for forward compatibility.
+//
+// Backlog is how the eventing part tells how many events have still to be delivered.
+type BacklogServer interface {
+	// Tell stays open as long as a dispatcher runs. The first message names it and begins a list of every subscription
+	// that has something to do, as far as it knows; after that comes what changes.
+	Tell(grpc.BidiStreamingServer[FromEventing, ToEventing]) error
+	mustEmbedUnimplementedBacklogServer()
+}
+
+// UnimplementedBacklogServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedBacklogServer struct{}
+
+func (UnimplementedBacklogServer) Tell(grpc.BidiStreamingServer[FromEventing, ToEventing]) error {
+	return status.Error(codes.Unimplemented, "method Tell not implemented")
+}
+func (UnimplementedBacklogServer) mustEmbedUnimplementedBacklogServer() {}
+func (UnimplementedBacklogServer) testEmbeddedByValue()                 {}
+
+// UnsafeBacklogServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to BacklogServer will
+// result in compilation errors.
+type UnsafeBacklogServer interface {
+	mustEmbedUnimplementedBacklogServer()
+}
+
+func RegisterBacklogServer(s grpc.ServiceRegistrar, srv BacklogServer) {
+	// If the following call panics, it indicates UnimplementedBacklogServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Backlog_ServiceDesc, srv)
+}
+
+func _Backlog_Tell_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(BacklogServer).Tell(&grpc.GenericServerStream[FromEventing, ToEventing]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backlog_TellServer = grpc.BidiStreamingServer[FromEventing, ToEventing]
+
+// Backlog_ServiceDesc is the grpc.ServiceDesc for Backlog service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Backlog_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "ebb.link.v1.Backlog",
+	HandlerType: (*BacklogServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Tell",
+			Handler:       _Backlog_Tell_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "proxy/link/link.proto",
 }

@@ -41,7 +41,7 @@ type Activators interface {
 	Left(id string, others int)
 }
 
-// Options are what a [Publisher] works with. All but Activators, Live, Trust, Track, IdleAfter, Grace and Logger are required.
+// Options are what a [Publisher] works with. All but Activators, Live, Trust, Track, Moved, IdleAfter, Grace and Logger are required.
 type Options struct {
 	Cache      cache.Cache   // Routes, Revisions and pods are read from it; it need not be started yet
 	Live       client.Reader // the API server itself; required where a listener has TLS, to read the Secrets in use
@@ -54,6 +54,10 @@ type Options struct {
 	// Track is told which clusters have pods that gateways send to, so that only
 	// those are reported on.
 	Track func(cluster string, on bool)
+
+	// Moved is told of hosts for which [Publisher.Backends] may say something else now. It is called with the lock held, so it must not
+	// block or call the Publisher.
+	Moved func(hosts []string)
 
 	// IdleAfter is how long a Route's configuration stays in the gateways after its
 	// last request; 0 means for ever.
@@ -136,6 +140,9 @@ func New(opts Options) (*Publisher, error) {
 	}
 	if opts.Track == nil {
 		opts.Track = func(string, bool) {}
+	}
+	if opts.Moved == nil {
+		opts.Moved = func([]string) {}
 	}
 	if opts.Grace == 0 {
 		opts.Grace = 10 * time.Second

@@ -48,6 +48,7 @@ func (p *Publisher) serve(entry *served, whole ir.Route) error {
 	p.byRoute[whole.Name] = entry.owner
 	p.encodeAll(&u, others)
 	p.commit(&u)
+	p.moved(before, now)
 	return nil
 }
 
@@ -124,8 +125,10 @@ func (p *Publisher) forget(entry *served) {
 func (p *Publisher) withdraw(entry *served) {
 	delete(p.byRoute, entry.whole.Name)
 	u := update{remove: slices.Clone(entry.keys)}
-	p.encodeAll(&u, p.hosts.change(claim{owner: entry.owner}, domains(entry.whole), nil))
+	before := domains(entry.whole)
+	p.encodeAll(&u, p.hosts.change(claim{owner: entry.owner}, before, nil))
 	p.commit(&u)
+	p.moved(before, nil)
 	entry.whole, entry.route, entry.lost, entry.keys = ir.Route{}, ir.Route{}, nil, nil
 }
 
