@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ebb.dev/ebb/apis/serving"
+	"ebb.dev/ebb/autoscaler/backlog"
 	"ebb.dev/ebb/autoscaler/coldstart"
 	"ebb.dev/ebb/autoscaler/decision"
 	"ebb.dev/ebb/autoscaler/intake"
@@ -86,13 +87,14 @@ type Options struct {
 	Logger     *slog.Logger
 }
 
-// Scaler decides and acts. It is an [intake.Sink]. All methods may be called from several goroutines.
+// Scaler decides and acts. It is an [intake.Sink] and a [backlog.Sink]. All methods may be called from several goroutines.
 type Scaler struct {
 	opt Options
 
 	mu        sync.RWMutex
 	byKey     map[key]*revision
 	byCluster map[string]*revision
+	backlogs  map[string]backlog.Backlog // by cluster, of revisions that are known or not; none is empty
 
 	ctx    atomic.Pointer[context.Context] // of Start; nil before: nothing is written
 	timers timers
@@ -113,6 +115,7 @@ type revision struct {
 	decided bool
 	looks   map[string]look // by reporter, those with load
 	lost    time.Time       // when a reporter was last lost with load
+	events  events          // to be delivered
 	current int             // replicas as written last or read since
 	desired int
 
@@ -131,7 +134,7 @@ func New(opt Options) *Scaler {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Scaler{opt: opt, byKey: map[key]*revision{}, byCluster: map[string]*revision{}}
+	s := &Scaler{opt: opt, byKey: map[key]*revision{}, byCluster: map[string]*revision{}, backlogs: map[string]backlog.Backlog{}}
 	s.timers.wake = make(chan struct{}, 1)
 	return s
 }
@@ -186,6 +189,7 @@ func (s *Scaler) Set(seen Revision) {
 	if r == nil {
 		r = &revision{key: k, cluster: cluster, heap: -1, win: window.New(seen.Settings.Window, now),
 			current: seen.Replicas, desired: seen.Replicas, changed: make(chan struct{}), rewish: make(chan struct{})}
+		r.events.set(s.backlogs[cluster], now)
 		s.byKey[k], s.byCluster[cluster] = r, r
 	}
 	s.mu.Unlock()
@@ -312,6 +316,7 @@ func (s *Scaler) decide(r *revision, now time.Time) {
 		in.InFlight += l.inFlight
 	}
 	in.Surge, in.SurgeOf = surge(r.looks)
+	r.count(&in)
 	for i := range r.seen.Pods {
 		if p := &r.seen.Pods[i]; p.Ready && !p.Terminating {
 			in.Ready++
@@ -347,6 +352,9 @@ func (s *Scaler) decide(r *revision, now time.Time) {
 		if c := r.win.NextChange(now); !c.IsZero() && (next.IsZero() || c.Before(next)) {
 			next = c
 		}
+	}
+	if c := r.events.nextChange(now, in.Backlog, d.Decaying || d.Panic); !c.IsZero() && (next.IsZero() || c.Before(next)) {
+		next = c
 	}
 	if !sighted && r.current > 0 {
 		// The first gateway's report does not name this revision if it is idle, so look again.

@@ -45,10 +45,11 @@ const (
 	ClassHPA = "hpa.autoscaling.knative.dev"
 )
 
-// Values of MetricAnnotation. ClassHPA takes any other name as a custom metric.
+// Values of MetricAnnotation. ClassHPA takes any other name as a custom metric. MetricBacklog is for ClassKPA alone.
 const (
 	MetricConcurrency = "concurrency"
 	MetricRPS         = "rps"
+	MetricBacklog     = "ebb.dev/backlog" // events that wait or are in flight
 	MetricCPU         = "cpu"
 	MetricMemory      = "memory"
 )

@@ -14,6 +14,9 @@ const (
 	// WindowMin and WindowMax bound the stable window.
 	WindowMin = 6 * time.Second
 	WindowMax = time.Hour
+	// BacklogTarget is the events, waiting or in flight, for each pod with MetricBacklog where no annotation says
+	// it. All of a target is used then, unless an annotation says otherwise: what waits leaves no burst to keep room for.
+	BacklogTarget = 10
 )
 
 // Autoscaler is config-autoscaler.

@@ -16,7 +16,7 @@ import (
 type Autoscaling struct {
 	// Class is ClassKPA, ClassHPA or a foreign one that Ebb leaves alone.
 	Class string
-	// Metric is MetricConcurrency or MetricRPS; for ClassHPA also MetricCPU, MetricMemory or a custom one.
+	// Metric is MetricConcurrency, MetricRPS or MetricBacklog; for ClassHPA also MetricCPU, MetricMemory or a custom one.
 	Metric string
 	// Total is the units of the metric one pod can carry: requests in flight or requests a
 	// second. For ClassHPA it is what the annotation says: percent of the request of cpu, Mi
@@ -207,8 +207,10 @@ func (p *annotations) metric(a *Autoscaling) {
 	}
 	p.take(serving.MetricAnnotation, func(v string) string {
 		switch {
-		case a.Class == serving.ClassKPA && v != serving.MetricConcurrency && v != serving.MetricRPS:
-			return fmt.Sprintf("is not %s or %s, which %s takes", serving.MetricConcurrency, serving.MetricRPS, serving.ClassKPA)
+		case a.Class == serving.ClassKPA && v != serving.MetricConcurrency && v != serving.MetricRPS && v != serving.MetricBacklog:
+			return fmt.Sprintf("is not %s, %s or %s, which %s takes", serving.MetricConcurrency, serving.MetricRPS, serving.MetricBacklog, serving.ClassKPA)
+		case a.Class == serving.ClassHPA && v == serving.MetricBacklog:
+			return fmt.Sprintf("is for %s alone", serving.ClassKPA)
 		case v == "":
 			return "is empty"
 		}
@@ -224,6 +226,9 @@ func (p *annotations) target(a *Autoscaling, s Autoscaler, concurrency float64) 
 	case a.Class == serving.ClassHPA:
 	case a.Metric == serving.MetricRPS:
 		a.Total = s.RPSTarget
+	case a.Metric == serving.MetricBacklog:
+		a.Total = BacklogTarget
+		a.Utilization = 1
 	default:
 		a.Total = s.ConcurrencyTarget
 		if concurrency > 0 {

@@ -67,18 +67,20 @@ func explainedKeys(a *Autoscaling) []explained {
 		return func(*Autoscaling) string { return strconv.Itoa(int(v)) }
 	}
 	text := func(v string) func(*Autoscaling) string { return func(*Autoscaling) string { return v } }
-	total := "container-concurrency-target-default"
+	total, utilization := "container-concurrency-target-default", "container-concurrency-target-percentage"
 	switch {
 	case a.Class == serving.ClassHPA:
 		total = ""
 	case a.Metric == serving.MetricRPS:
 		total = "requests-per-second-target-default"
+	case a.Metric == serving.MetricBacklog:
+		total, utilization = "", ""
 	}
 	return []explained{
 		{serving.ClassAnnotation, "pod-autoscaler-class", text(a.Class)},
 		{serving.MetricAnnotation, "", text(a.Metric)},
 		{serving.TargetAnnotation, total, text(decimal(a.Total))},
-		{serving.TargetUtilizationAnnotation, "container-concurrency-target-percentage", text(decimal(a.Utilization * 100))},
+		{serving.TargetUtilizationAnnotation, utilization, text(decimal(a.Utilization * 100))},
 		{serving.TargetBurstCapacityAnnotation, "target-burst-capacity", text(decimal(a.TargetBurstCapacity))},
 		{serving.MinScaleAnnotation, "min-scale", number(a.MinScale)},
 		{serving.MaxScaleAnnotation, "max-scale", number(a.MaxScale)},

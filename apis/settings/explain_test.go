@@ -43,7 +43,7 @@ func TestExplainAutoscaling(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
-	if got := find(t, all, "metric"); got.Value != "concurrency" || got.From != "default" || !strings.Contains(got.Note, `"speed" is not concurrency or rps`) {
+	if got := find(t, all, "metric"); got.Value != "concurrency" || got.From != "default" || !strings.Contains(got.Note, `"speed" is not concurrency, rps or ebb.dev/backlog`) {
 		t.Errorf("a bad annotation: %+v", got)
 	}
 	fallen := find(t, s.ExplainAutoscaling(0,

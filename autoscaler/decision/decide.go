@@ -20,7 +20,7 @@ type Settings struct {
 	ScaleDownDelay      time.Duration
 	Retention           time.Duration // of the last pod, after the stable window
 	ScaleToZero         bool
-	Metric              string // "concurrency" or "rps", for people
+	Metric              string // "concurrency", "rps" or "ebb.dev/backlog", for people
 }
 
 // PerPod is what each pod is to carry: target = max(0.01, total x utilization).
@@ -35,7 +35,8 @@ type Input struct {
 	// requests it was seen by. An average has to fill first; this counts at once, where it is beyond the panic threshold and beyond chance.
 	Surge    float64
 	SurgeOf  int
-	LastBusy time.Time // end of the last period with load; zero: never
+	Backlog  Backlog   // events for the revision
+	LastBusy time.Time // end of the last period with load or events; zero: never
 	InFlight int       // requests known to be in the revision's queue or pods now
 	// Complete is true when every moment of the stable window was observed. When it is not, Missing says why and
 	// nothing shrinks.
@@ -50,6 +51,17 @@ type Input struct {
 	Initialized bool
 	// Failed: Kubernetes gave up starting the pods, so the initial scale is no longer waited for.
 	Failed bool
+}
+
+// Backlog is what is known of the events that are to be delivered to a revision. They are requests that are sure to come, so
+// they count beside those that have come: the greater of both.
+type Backlog struct {
+	Events int // that wait or are in flight
+	// Load is what they ask for now, in the unit of Target, and Stable and Panic are its averages over the two windows.
+	Load, Stable, Panic float64
+	// Serving: they ask for more than the first pods only once one of these serves. Before, nobody knows whether any ever
+	// will.
+	Serving bool
 }
 
 // State is what a decision remembers for the next one. The zero State is a revision never decided on.
@@ -80,9 +92,11 @@ const (
 	RuleDownRate
 	RulePanic
 	RuleSurge
+	RuleBacklog
 	RuleActivation
 	RuleDelay
 	RuleInFlight
+	RuleEvents
 	RuleMissing
 	RuleInitial
 	RuleTick
@@ -122,12 +136,16 @@ const (
 // activation scale, scale-down delay, then what must not be given up (load in flight, missing data, initial
 // scale, the way to zero), then the bounds.
 func Decide(in Input, st State) (Decision, State) {
-	d := Decision{Input: in}
+	var d Decision
 	if !st.decided && in.Initialized {
 		// A new leader: what there is was wished for until now.
 		st.last = in.Current
 	}
 	st.decided = true
+	if in.count() {
+		d.Rules |= RuleBacklog
+	}
+	d.Input = in
 	ready := float64(max(in.Ready, 1))
 	target := in.PerPod()
 
@@ -190,6 +208,10 @@ func Decide(in Input, st State) (Decision, State) {
 		desired = max(1, in.ActivationScale)
 		d.Rules |= RuleInFlight
 	}
+	if in.Backlog.Events > 0 && desired == 0 {
+		desired = max(1, in.ActivationScale)
+		d.Rules |= RuleEvents
+	}
 	if !in.Complete && desired < in.Current {
 		desired = in.Current
 		d.Rules |= RuleMissing
@@ -248,6 +270,25 @@ func Decide(in Input, st State) (Decision, State) {
 		d.wake(in.LastBusy.Add(in.StableWindow))
 	}
 	return d, st
+}
+
+// count makes the greater one of requests and events the load, and says whether that is the events anywhere.
+func (in *Input) count() bool {
+	b := &in.Backlog
+	if in.waking() {
+		return false
+	}
+	more := b.Stable > in.Stable || b.Panic > in.Panic || b.Load > in.Surge
+	in.Stable, in.Panic = max(in.Stable, b.Stable), max(in.Panic, b.Panic)
+	if b.Load > in.Surge { // it has been stored, so it holds
+		in.Surge, in.SurgeOf = b.Load, int(b.Load)
+	}
+	return more
+}
+
+// waking: the first pods are on their way and none has answered.
+func (in *Input) waking() bool {
+	return in.Backlog.Serving && in.Ready == 0 && in.Current <= max(1, in.ActivationScale, in.InitialScale, in.MinScale)
 }
 
 // surges: the surge is beyond the panic threshold of what the ready pods are to carry, and has more requests than load that they are

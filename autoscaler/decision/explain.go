@@ -9,8 +9,11 @@ import (
 func (d Decision) Explain() []string {
 	in := d.Input
 	unit := "requests in flight"
-	if in.Metric == "rps" {
+	switch in.Metric {
+	case "rps":
 		unit = "requests/s"
+	case "ebb.dev/backlog":
+		unit = "events waiting or in flight"
 	}
 	target := in.PerPod()
 	out := []string{fmt.Sprintf("%.2f %s over the stable window (%v), %.2f over the panic window; %.4g a pod: %d pods, in panic %d",
@@ -20,6 +23,9 @@ func (d Decision) Explain() []string {
 			out = append(out, fmt.Sprintf(format, args...))
 		}
 	}
+	if b := in.Backlog; b.Events > 0 || d.Rules&RuleBacklog != 0 {
+		out = append(out, d.explainEvents(b, unit))
+	}
 	say(RuleUpRate, "max-scale-up-rate %.4g allows no more from %d ready", in.MaxScaleUpRate, in.Ready)
 	say(RuleDownRate, "max-scale-down-rate %.4g allows no fewer from %d ready", in.MaxScaleDownRate, in.Ready)
 	say(RulePanic, "panic: pods never fall until a whole stable window after the last time the threshold (%.4g) was passed", in.PanicThreshold)
@@ -27,6 +33,7 @@ func (d Decision) Explain() []string {
 	say(RuleActivation, "activation-scale %d", in.ActivationScale)
 	say(RuleDelay, "scale-down-delay %v: the highest wish of that time holds", in.ScaleDownDelay)
 	say(RuleInFlight, "%d requests are waiting or in flight", in.InFlight)
+	say(RuleEvents, "a pod is there while events are to be delivered")
 	say(RuleMissing, "not shrinking: %s", in.Missing)
 	say(RuleInitial, "initial-scale %d was not ready yet", in.InitialScale)
 	say(RuleTick, "a wish falls once in %v at most", tick)
@@ -43,4 +50,18 @@ func (d Decision) Explain() []string {
 		out = append(out, fmt.Sprintf("decided again in %v at the latest", d.Next.Sub(in.Now).Round(time.Millisecond)))
 	}
 	return out
+}
+
+// explainEvents says what the backlog asks for.
+func (d *Decision) explainEvents(b Backlog, unit string) string {
+	text := fmt.Sprintf("%d events wait or are in flight", b.Events)
+	switch {
+	case d.Input.waking():
+		text += ": they ask for no more than the first pods until one serves"
+	case d.Rules&RuleBacklog != 0:
+		text += fmt.Sprintf(": they count as %.4g %s now, %.2f over the stable window, %.2f over the panic window", b.Load, unit, b.Stable, b.Panic)
+	default:
+		text += ": no more than the requests ask for"
+	}
+	return text
 }

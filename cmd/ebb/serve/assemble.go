@@ -16,6 +16,7 @@ import (
 	"ebb.dev/ebb/apis/admission"
 	"ebb.dev/ebb/apis/settings"
 	"ebb.dev/ebb/autoscaler"
+	"ebb.dev/ebb/autoscaler/backlog"
 	"ebb.dev/ebb/autoscaler/coldstart"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/controllers/certificate"
@@ -42,6 +43,7 @@ const lookForCertManager = 3 * time.Second
 // publisher fills the discovery server, load reports reach the scaler, and the scaler drains through the publisher.
 func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health *health, store *settings.Store, listeners []ir.Listener, own trust.Source) error {
 	var publisher *publish.Publisher
+	var backlogs *backlog.Server
 	reports := intake.Options{
 		Used:   func(cluster string) { publisher.Used(cluster) },
 		Logger: log.With("part", "intake"),
@@ -62,6 +64,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		Trust:      o.gatewayTrust(own),
 		Activators: activators,
 		Track:      loads.Track,
+		Moved:      func(hosts []string) { backlogs.Moved(hosts) },
 		IdleAfter:  o.idleAfter,
 		Logger:     log.With("part", "publish"),
 	})
@@ -84,6 +87,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 		return err
 	}
 	loads.SetSink(scaler)
+	backlogs = backlog.New(backlog.Options{Sink: scaler, Backends: publisher.Backends, Logger: log.With("part", "backlog")})
 	scaling := &autoscaler.Reconciler{
 		Client:   mgr.GetClient(),
 		Scaler:   scaler,
@@ -124,6 +128,7 @@ func (o *controllerOptions) assemble(log *slog.Logger, mgr ctrl.Manager, health 
 	server := grpc.NewServer(append(xds.GRPCOptions(), serverOptions(own)...)...)
 	publisher.Server().Register(server)
 	loads.Register(server)
+	backlogs.Register(server)
 	link.RegisterMembershipServer(server, activators)
 	link.RegisterDrainServer(server, drainServer{service: &autoscaler.DrainService{Scaler: scaler, Live: mgr.GetAPIReader()}})
 	serving := &control{address: o.xdsListen, server: server, log: log}

@@ -44,6 +44,7 @@ import (
 	"ebb.dev/ebb/controllers/subscription"
 	"ebb.dev/ebb/controllers/topic"
 	"ebb.dev/ebb/controllers/trigger"
+	"ebb.dev/ebb/eventing/backlog"
 	"ebb.dev/ebb/eventing/dispatcher"
 	"ebb.dev/ebb/eventing/ingress"
 	"ebb.dev/ebb/eventing/jetstream"
@@ -57,6 +58,8 @@ type eventingOptions struct {
 	passwordFile          string
 	storeTLS              tlsFiles
 	clusterLocal          string
+	control               string
+	controlTLS            tlsFiles
 	metricsListen         string
 	inspectListen         string
 	profiles              profiling
@@ -93,6 +96,8 @@ and keeps the topics of the store.`,
 	f.StringVar(&o.storeTLS.key, "nats-tls-key", "", "private key `FILE` of this client of the NATS servers")
 	f.StringVar(&o.storeTLS.ca, "nats-tls-ca", "", "`FILE` with the authorities of the NATS servers")
 	f.StringVar(&o.clusterLocal, "cluster-local", "", "`HOST:PORT` of the gateways' in-cluster listener, for names under .svc.cluster.local where there is no cluster DNS")
+	f.StringVar(&o.control, "control", "", "`HOST:PORT` of the control plane, whose autoscaler is told what is still to be delivered; several with commas between them, or a name that stands for several, where replicas take turns. Nobody is told when not given")
+	o.controlTLS.flags(f)
 	f.StringVar(&o.metricsListen, "metrics-listen", ":9090", "`ADDRESS` of /metrics, /healthz and /readyz")
 	f.StringVar(&o.inspectListen, "inspect-listen", inspectListen, "`ADDRESS` of the loopback that answers ebb events; \"\": none")
 	f.DurationVar(&o.drain, "drain-timeout", 25*time.Second, "how long deliveries in flight may take once it is told to end; after that others make them again")
@@ -135,6 +140,11 @@ func (o *eventingOptions) run(ctx context.Context) error {
 		return fmt.Errorf("--nats: %w", err)
 	}
 	defer store.Close()
+	teller, hangUp, err := o.teller(log)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
 
 	kept := deploymentsOfSources()
 	kept[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{o.namespace: {}}}
@@ -163,11 +173,14 @@ func (o *eventingOptions) run(ctx context.Context) error {
 	if err := settingscontroller.Load(ctx, mgr.GetAPIReader(), settingscontroller.Options{Store: known, Namespace: o.namespace}); err != nil {
 		return err
 	}
-	parts, err := o.assemble(mgr, log, known, store)
+	parts, err := o.assemble(mgr, log, known, store, teller)
 	if err != nil {
 		return err
 	}
 	health.ready = parts.open.Load
+	if teller != nil {
+		go teller.Run(ctx) // a dispatcher that is told to go says nothing more
+	}
 	return o.serve(ctx, mgr, parts, log)
 }
 
@@ -178,20 +191,24 @@ type eventingParts struct {
 	open       atomic.Bool // the ingress knows all topics
 }
 
-func (o *eventingOptions) assemble(mgr ctrl.Manager, log *slog.Logger, known *settings.Store, store *jetstream.Engine) (*eventingParts, error) {
+func (o *eventingOptions) assemble(mgr ctrl.Manager, log *slog.Logger, known *settings.Store, store *jetstream.Engine, teller *backlog.Teller) (*eventingParts, error) {
 	recorder, err := eventtype.NewRecorder(mgr, known)
 	if err != nil {
 		return nil, err
+	}
+	deliveries := dispatcher.Options{
+		Engine: store, Logger: log.With("part", "dispatcher"), ClusterLocal: o.clusterLocal,
+		AckWait: known.Load().Eventing.AckWait,
+	}
+	if teller != nil {
+		deliveries.Reporter = teller
 	}
 	parts := &eventingParts{
 		ingress: ingress.New(ingress.Options{
 			Engine: store, Logger: log.With("part", "ingress"),
 			Seen: func(s ingress.Seen) { recorder.Seen(s.Address, s.Type, s.Source, s.Schema) },
 		}),
-		dispatcher: dispatcher.New(dispatcher.Options{
-			Engine: store, Logger: log.With("part", "dispatcher"), ClusterLocal: o.clusterLocal,
-			AckWait: known.Load().Eventing.AckWait,
-		}),
+		dispatcher: dispatcher.New(deliveries),
 	}
 	if err := mgr.Add(&opening{cache: mgr.GetCache(), settings: known, parts: parts}); err != nil {
 		return nil, err

@@ -52,6 +52,7 @@ func calls() map[string][]trust.Role {
 		loadstatsv3.LoadReportingService_StreamLoadStats_FullMethodName:                both,
 		link.Membership_Join_FullMethodName:                                            activators,
 		link.Drain_Await_FullMethodName:                                                activators,
+		link.Backlog_Tell_FullMethodName:                                               {trust.Eventing},
 	}
 }
 
@@ -60,7 +61,7 @@ func serverOptions(source trust.Source) []grpc.ServerOption {
 	if source == nil {
 		return nil
 	}
-	transport := credentials.NewTLS(trust.Server(source, []string{"h2"}, trust.Gateway, trust.Activator))
+	transport := credentials.NewTLS(trust.Server(source, []string{"h2"}, trust.Gateway, trust.Activator, trust.Eventing))
 	return append(trust.Authorize(calls()), grpc.Creds(transport))
 }
 

@@ -42,6 +42,7 @@ func certificates() []pki.Certificate {
 		{Name: "webhook", CommonName: "ebb-webhook", Authority: mesh, Server: true, DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, URI: trust.Controller.URI()},
 		{Name: "mesh-activator", CommonName: "ebb-activator", Authority: mesh, Server: true, Client: true, URI: trust.Activator.URI()},
+		{Name: "mesh-eventing", CommonName: "ebb-eventing", Authority: mesh, Client: true, URI: trust.Eventing.URI()},
 		{Name: "mesh-gateway", CommonName: "ebb-gateway", Authority: mesh, Client: true, URI: trust.Gateway.URI()},
 	}
 }

@@ -274,9 +274,11 @@ func (l *layout) nats() supervise.Spec {
 func (l *layout) eventsURL() string { return "http://" + l.at("events") }
 
 func (l *layout) eventing() supervise.Spec {
+	p := l.dir.PKI
 	args := []string{
 		"eventing", "--kubeconfig=" + l.dir.PKI("eventing.kubeconfig"), "--namespace=" + systemNamespace,
 		"--listen=" + l.at("events"), "--ingress-url=" + l.eventsURL(), "--nats=nats://" + l.at("nats"), "--cluster-local=" + l.at("internal"),
+		"--control=" + l.at("xds"), "--tls-cert=" + p("mesh-eventing.crt"), "--tls-key=" + p("mesh-eventing.key"), "--tls-ca=" + p("mesh-ca.crt"),
 		"--metrics-listen=" + l.at("eventing-metrics"), "--inspect-listen=" + l.at("eventing-inspect"), "--leader-elect=false", "--drain-timeout=5s",
 	}
 	if l.options.Verbose {
