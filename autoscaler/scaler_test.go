@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ebb.dev/ebb/autoscaler/backlog"
 	"ebb.dev/ebb/autoscaler/decision"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/autoscaler/window"
@@ -40,6 +41,7 @@ type world struct {
 	deaf     bool          // no gateway acknowledges
 	loaded   []string      // reporters whose last report had load
 	settings Settings
+	backlog  backlog.Backlog
 }
 
 func newWorld(t *testing.T, replicas int) *world {

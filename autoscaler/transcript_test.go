@@ -15,6 +15,7 @@ import (
 	"ebb.dev/ebb/apis/serving"
 	servingv1 "ebb.dev/ebb/apis/serving/v1"
 	"ebb.dev/ebb/apis/settings"
+	"ebb.dev/ebb/autoscaler/backlog"
 	"ebb.dev/ebb/autoscaler/intake"
 )
 
@@ -26,6 +27,7 @@ import (
 //	revision replicas=N limit=N starting=D    the revision: its pods now, its container concurrency, how long a pod takes to start
 //	run D load=N rate=N    time passes with N requests in flight and begun each second, told by a gateway
 //	queue D load=N         the same, told by an activator
+//	events waiting=N in-flight=N at-once=N    what is to be delivered now, and how many of it at once at most (100)
 //	busy pod=N requests=N  a pod has long requests, which no window sees
 //	leader                 another controller takes over; it knows nothing
 //	missing …              nobody tells of the load any more; without a word they do again
@@ -121,11 +123,22 @@ func transcript(t *testing.T, file string) {
 				kind = intake.Activator
 			}
 			w.course(kind, number("load"), number("rate"), d)
+		case "events":
+			b := backlog.Backlog{Waiting: float64(number("waiting")), InFlight: float64(number("in-flight"))}
+			most := number("at-once")
+			if most == 0 {
+				most = 100
+			}
+			b.Demand = min(b.Waiting+b.InFlight, float64(most))
+			w.tells(b)
 		case "busy":
 			w.on(number("pod"), number("requests"))
 		case "leader":
 			w.sighted = time.Now()
 			w.lead()
+			if b := w.backlog; b != (backlog.Backlog{}) {
+				w.tells(b)
+			}
 		case "missing":
 			if w.missing = strings.Join(words(td), " "); w.missing == "" {
 				w.sighted = time.Now()
@@ -183,6 +196,12 @@ func (w *world) course(kind intake.Kind, n, rate int, d time.Duration) {
 		w.s.Observe([]intake.Observation{{Cluster: cluster, Reporter: reporter, Kind: kind, From: now.Add(-reports), To: now,
 			Concurrency: float64(n) * reports.Seconds(), InFlight: n, Issued: issued}})
 	}
+}
+
+// tells is what the eventing part says.
+func (w *world) tells(b backlog.Backlog) {
+	w.backlog = b
+	w.s.Backlog(cluster, b)
 }
 
 // stamped is a line of the log with the seconds since the begin.

@@ -90,8 +90,12 @@ type told struct {
 
 type value struct{ waiting, inFlight, demand uint64 }
 
-func (v *value) add(o value)      { v.waiting += o.waiting; v.inFlight += o.inFlight; v.demand += o.demand }
-func (v *value) subtract(o value) { v.waiting -= o.waiting; v.inFlight -= o.inFlight; v.demand -= o.demand }
+func (v *value) add(o value) { v.waiting += o.waiting; v.inFlight += o.inFlight; v.demand += o.demand }
+func (v *value) subtract(o value) {
+	v.waiting -= o.waiting
+	v.inFlight -= o.inFlight
+	v.demand -= o.demand
+}
 
 // host is the sum of its subscriptions, and where they go.
 type host struct {

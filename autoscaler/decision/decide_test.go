@@ -24,6 +24,7 @@ func defaults() Settings {
 //
 //	set KEY=VALUE…           settings, pods and flags of the revision
 //	load stable=N panic=N surge=N surge-of=N in-flight=N   the averages from now on (load above 0 keeps the revision busy)
+//	load events=N events-load=N events-stable=N events-panic=N events-serving=B   the backlog
 //	at SECONDS               moves the time and decides; prints the decision
 //	explain                  prints why
 //	leader                   a new leader takes over: nothing is remembered
@@ -56,7 +57,7 @@ func TestTranscripts(t *testing.T) {
 					td.Fatalf(t, "at: %v", err)
 				}
 				in.Now = t0.Add(time.Duration(seconds * float64(time.Second)))
-				if in.InFlight > 0 || in.Panic > 0 {
+				if in.InFlight > 0 || in.Panic > 0 || in.Backlog.Events > 0 {
 					in.LastBusy = in.Now
 				}
 				if in.Metric != "rps" {
@@ -89,10 +90,12 @@ func TestTranscripts(t *testing.T) {
 
 func assign(in *Input, key, value string) error {
 	floats := map[string]*float64{"target": &in.Target, "utilization": &in.Utilization, "burst": &in.TargetBurstCapacity,
-		"up": &in.MaxScaleUpRate, "down": &in.MaxScaleDownRate, "threshold": &in.PanicThreshold, "stable": &in.Stable, "panic": &in.Panic, "surge": &in.Surge}
+		"up": &in.MaxScaleUpRate, "down": &in.MaxScaleDownRate, "threshold": &in.PanicThreshold, "stable": &in.Stable, "panic": &in.Panic, "surge": &in.Surge,
+		"events-load": &in.Backlog.Load, "events-stable": &in.Backlog.Stable, "events-panic": &in.Backlog.Panic}
 	ints := map[string]*int{"min": &in.MinScale, "max": &in.MaxScale, "initial": &in.InitialScale, "activation": &in.ActivationScale,
-		"surge-of": &in.SurgeOf, "ready": &in.Ready, "current": &in.Current, "in-flight": &in.InFlight}
-	bools := map[string]*bool{"to-zero": &in.ScaleToZero, "complete": &in.Complete, "reachable": &in.Reachable, "failed": &in.Failed, "initialized": &in.Initialized}
+		"surge-of": &in.SurgeOf, "ready": &in.Ready, "current": &in.Current, "in-flight": &in.InFlight, "events": &in.Backlog.Events}
+	bools := map[string]*bool{"to-zero": &in.ScaleToZero, "complete": &in.Complete, "reachable": &in.Reachable, "failed": &in.Failed, "initialized": &in.Initialized,
+		"events-serving": &in.Backlog.Serving}
 	durations := map[string]*time.Duration{"window": &in.StableWindow, "delay": &in.ScaleDownDelay, "retention": &in.Retention}
 	var err error
 	switch {
@@ -142,7 +145,12 @@ func TestProperties(t *testing.T) {
 			in.Surge = float64(rapid.SampledFrom([]int{0, 0, 10, 1000}).Draw(t, "surge"))
 			in.SurgeOf = int(in.Surge)
 			in.InFlight = min(int(in.Panic), rapid.IntRange(0, 3).Draw(t, "in flight"))
-			if in.Panic > 0 {
+			in.Backlog.Events = rapid.SampledFrom([]int{0, 0, 1, 50, 5000}).Draw(t, "events")
+			in.Backlog.Load = float64(in.Backlog.Events)
+			in.Backlog.Panic = float64(rapid.SampledFrom([]int{0, 0, 50, 500}).Draw(t, "of events"))
+			in.Backlog.Stable = in.Backlog.Panic / 2
+			in.Backlog.Serving = rapid.Bool().Draw(t, "serving")
+			if in.Panic > 0 || in.Backlog.Events > 0 {
 				in.LastBusy = in.Now
 			}
 			before := st
@@ -154,8 +162,16 @@ func TestProperties(t *testing.T) {
 			if more := in; true {
 				more.Stable, more.Panic, more.InFlight = in.Stable*2+1, in.Panic*2+1, in.InFlight+1
 				more.Surge, more.SurgeOf = in.Surge*2+1, in.SurgeOf*2+1
+				more.Backlog.Events, more.Backlog.Load = in.Backlog.Events+1, in.Backlog.Load*2+1
+				more.Backlog.Stable, more.Backlog.Panic = in.Backlog.Stable*2+1, in.Backlog.Panic*2+1
 				if m, _ := Decide(more, clone(before)); m.Desired < d.Desired {
 					t.Fatalf("more load, fewer pods: %d, %d", d.Desired, m.Desired)
+				}
+			}
+			if without := in; true {
+				without.Backlog = Backlog{}
+				if m, _ := Decide(without, clone(before)); m.Desired > d.Desired {
+					t.Fatalf("with %d events fewer pods: %d, %d", in.Backlog.Events, m.Desired, d.Desired)
 				}
 			}
 			if in.MaxScale > 0 && d.Desired > in.MaxScale {
@@ -164,7 +180,7 @@ func TestProperties(t *testing.T) {
 			if in.Reachable && d.Desired < in.MinScale {
 				t.Fatalf("desired %d below min %d", d.Desired, in.MinScale)
 			}
-			if d.Desired == 0 && (in.InFlight > 0 || !in.ScaleToZero && in.Current > 0) {
+			if d.Desired == 0 && (in.InFlight > 0 || in.Backlog.Events > 0 || !in.ScaleToZero && in.Current > 0) {
 				t.Fatalf("zero with %d in flight, to zero %v", in.InFlight, in.ScaleToZero)
 			}
 			if !in.Complete && d.Desired < in.Current {

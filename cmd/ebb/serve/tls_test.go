@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"ebb.dev/ebb/autoscaler"
+	"ebb.dev/ebb/autoscaler/backlog"
 	"ebb.dev/ebb/autoscaler/intake"
 	"ebb.dev/ebb/proxy/link"
 	"ebb.dev/ebb/proxy/members"
@@ -28,6 +29,8 @@ import (
 type nothing struct{}
 
 func (nothing) Observe([]intake.Observation) {}
+
+func (nothing) Backlog(string, backlog.Backlog) {}
 
 // TestWhoMayAskWhat: on each call of the control plane, each role, and nobody at all: what is another role's is refused, whatever
 // the node says that it is. Keys of users' certificates are for gateways alone.
@@ -48,6 +51,7 @@ func TestWhoMayAskWhat(t *testing.T) {
 	}
 	link.RegisterMembershipServer(server, registry)
 	link.RegisterDrainServer(server, drainServer{service: &autoscaler.DrainService{}})
+	backlog.New(backlog.Options{Sink: nothing{}}).Register(server)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +71,7 @@ func TestWhoMayAskWhat(t *testing.T) {
 	as := func(role trust.Role) *grpc.ClientConn {
 		return connect(credentials.NewTLS(trust.Client(ca.Files(t, t.TempDir(), role), trust.Controller)))
 	}
-	gateway, activator := as(trust.Gateway), as(trust.Activator)
+	gateway, activator, eventing := as(trust.Gateway), as(trust.Activator), as(trust.Eventing)
 
 	ask := func(node, typeURL string) func(*grpc.ClientConn) error {
 		return func(c *grpc.ClientConn) error {
@@ -112,6 +116,15 @@ func TestWhoMayAskWhat(t *testing.T) {
 		_, err = s.Recv()
 		return err
 	}
+	tell := func(c *grpc.ClientConn) error {
+		s, err := link.NewBacklogClient(c).Tell(t.Context())
+		if err != nil {
+			return err
+		}
+		_ = s.Send(&link.FromEventing{Process: "p", Told: true})
+		_, err = s.Recv()
+		return err
+	}
 	const refused = codes.PermissionDenied
 	for _, test := range []struct {
 		what string
@@ -139,6 +152,12 @@ func TestWhoMayAskWhat(t *testing.T) {
 			_, err := link.NewDrainClient(c).Await(t.Context(), &link.AwaitRequest{})
 			return err
 		}, gateway, refused},
+		{"the eventing part tells of backlogs", tell, eventing, codes.OK},
+		{"an activator tells of backlogs", tell, activator, refused},
+		{"a gateway tells of backlogs", tell, gateway, refused},
+		{"the eventing part joins as an activator", join, eventing, refused},
+		{"the eventing part asks for a certificate", ask("ebb-gateway", xds.SecretType), eventing, refused},
+		{"the eventing part reports load", report("ebb-activator"), eventing, refused},
 		{"a gateway uses a call that is nobody's", old, gateway, refused},
 		{"a controller's certificate", ask("ebb-gateway", xds.ClusterType), as(trust.Controller), codes.Unavailable},
 		{"a certificate without a role", ask("ebb-gateway", xds.ClusterType), as(""), codes.Unavailable},
