@@ -1,8 +1,8 @@
 // Package autoscaler gives every revision the pods its load asks for, from zero and back, and never cuts a request
 // on the way down.
 //
-// In come load observations (autoscaler/intake), revisions with their pods and settings (the [Reconciler], from the
-// cache), and time. Out go replicas through /scale of the revision's Deployment, deletion costs of
+// In come load observations (autoscaler/intake), events to be delivered (autoscaler/backlog), revisions with their
+// pods and settings (the [Reconciler], from the cache), and time. Out go replicas through /scale of the revision's Deployment, deletion costs of
 // pods, and which pods drain ([Drainer], implemented by proxy/publish). The pure parts are below: autoscaler/window
 // (averages) and autoscaler/decision (how many and why). cmd/ebb wires it up; `ebb explain` asks [Scaler.Explain].
 //

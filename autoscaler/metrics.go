@@ -31,7 +31,7 @@ func (c *counts) count(before, after int) {
 type collector struct {
 	scaler                                  *Scaler
 	desired, ready, panicking               *prometheus.Desc
-	stable, panicked, target                *prometheus.Desc
+	stable, panicked, target, events        *prometheus.Desc
 	decisions, known, active, withoutSeries *prometheus.Desc
 }
 
@@ -51,6 +51,7 @@ func (s *Scaler) Collector() prometheus.Collector {
 		stable:        of("stable_average", "Load averaged over the stable window, in the unit of the target."),
 		panicked:      of("panic_average", "Load averaged over the panic window, in the unit of the target."),
 		target:        of("target", "Load that each pod is to carry: requests in flight or a second."),
+		events:        of("events", "Events that wait or are in flight for the revision."),
 		decisions:     all("decisions_total", "Decisions, by what they did to the wish: up, down or same.", "change"),
 		known:         all("revisions", "Revisions that this autoscaler scales."),
 		active:        all("active_revisions", "Those of them that have or want pods."),
@@ -59,7 +60,7 @@ func (s *Scaler) Collector() prometheus.Collector {
 }
 
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.desired, c.ready, c.panicking, c.stable, c.panicked, c.target, c.decisions, c.known, c.active, c.withoutSeries} {
+	for _, d := range []*prometheus.Desc{c.desired, c.ready, c.panicking, c.stable, c.panicked, c.target, c.events, c.decisions, c.known, c.active, c.withoutSeries} {
 		out <- d
 	}
 }
@@ -70,6 +71,7 @@ type sample struct {
 	desired, ready           int
 	panicking                bool
 	stable, panicked, target float64
+	events                   int
 }
 
 func (c *collector) Collect(out chan<- prometheus.Metric) {
@@ -95,7 +97,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		}
 		for d, v := range map[*prometheus.Desc]float64{
 			c.desired: float64(s.desired), c.ready: float64(s.ready), c.panicking: panicking,
-			c.stable: s.stable, c.panicked: s.panicked, c.target: s.target,
+			c.stable: s.stable, c.panicked: s.panicked, c.target: s.target, c.events: float64(s.events),
 		} {
 			gauge(d, v, s.key.namespace, s.key.name)
 		}
@@ -114,7 +116,7 @@ func (s *Scaler) samples() (active []sample, known int) {
 		r.mu.Lock()
 		in := &r.last.Input
 		if r.decided && (r.desired > 0 || r.current > 0) {
-			active = append(active, sample{r.key, r.desired, in.Ready, r.last.Panic, in.Stable, in.Panic, in.Settings.PerPod()})
+			active = append(active, sample{r.key, r.desired, in.Ready, r.last.Panic, in.Stable, in.Panic, in.Settings.PerPod(), in.Backlog.Events})
 		}
 		r.mu.Unlock()
 	}

@@ -154,6 +154,12 @@ func TestParseAutoscaling(t *testing.T) {
 	if a := parse(10, m("target", "50")); a.Total != 10 {
 		t.Errorf("a target above containerConcurrency: %+v", a)
 	}
+	if a := parse(10, m("metric", "ebb.dev/backlog")); a.Metric != "ebb.dev/backlog" || a.Total != settings.BacklogTarget || a.Utilization != 1 {
+		t.Errorf("ebb.dev/backlog: %+v", a)
+	}
+	if a := parse(10, m("metric", "ebb.dev/backlog", "target", "50", "target-utilization-percentage", "80")); a.Total != 50 || a.Utilization != 0.8 {
+		t.Errorf("ebb.dev/backlog with a target: %+v", a)
+	}
 	if a := parse(10, m("metric", "rps", "target", "50")); a.Total != 50 {
 		t.Errorf("rps: %+v", a)
 	}
@@ -200,6 +206,7 @@ func TestParseAutoscalingErrors(t *testing.T) {
 		}
 	}
 	for name, layer := range map[string]map[string]string{
+		"a backlog for hpa":    {"class": serving.ClassHPA, "metric": serving.MetricBacklog},
 		"min above max":        {"min-scale": "5", "max-scale": "3"},
 		"activation above max": {"activation-scale": "5", "max-scale": "3"},
 		"activation below min": {"activation-scale": "2", "min-scale": "3"},

@@ -269,7 +269,7 @@ func TestTheBacklogIsReportedWhileThereIsOne(t *testing.T) {
 		}
 		synctest.Wait()
 		got, at := r.all()
-		if len(got) != 1 || got[0].Subscription != "t1" || got[0].Waiting+got[0].InFlight < 1 || got[0].URL != "http://a" || !at[0].Equal(begin) {
+		if len(got) != 1 || got[0].Subscription != "t1" || got[0].Waiting+got[0].InFlight < 1 || got[0].URL != "http://a" || got[0].Parallelism != 2 || !at[0].Equal(begin) {
 			t.Fatalf("at once: %+v", got)
 		}
 		w.sleep(time.Hour)
@@ -293,6 +293,27 @@ func TestTheBacklogIsReportedWhileThereIsOne(t *testing.T) {
 		w.sleep(time.Hour)
 		if n := asks.asked.Load(); n != asked {
 			t.Errorf("the engine was asked %d times while nothing came", n-asked)
+		}
+	})
+}
+
+// TestTheBacklogOfAnOrderedOneIsOfItsPartitions: what can be in flight at once is one event of each partition.
+func TestTheBacklogOfAnOrderedOneIsOfItsPartitions(t *testing.T) {
+	inBubble(t, func(w *world) {
+		s := &sink{takes: 10 * time.Second}
+		w.serve("a", s.serve)
+		r := &reporter{}
+		d := w.dispatcher(func(o *Options) { o.Reporter = r })
+		d.Set(w.trigger("t1", "a", func(s *plan.Subscription) { s.Ordered, s.PartitionKey = true, "partitionkey" }))
+		for i := range 30 {
+			e := numbered(i)
+			e.SetExtension("partitionkey", fmt.Sprint(i%3))
+			w.publish(e)
+		}
+		w.sleep(2 * time.Second)
+		got, _ := r.all()
+		if last := got[len(got)-1]; last.Parallelism != 3 || last.Waiting+last.InFlight != 30 {
+			t.Errorf("%+v is told, want 30 events of which 3 can be in flight", last)
 		}
 	})
 }

@@ -246,6 +246,7 @@ func TestOnKubernetes(t *testing.T) {
 		{"RejectionIsShown", testRejectionIsShown},
 		{"IdleConfigurationIsTakenBack", testIdleConfigurationIsTakenBack},
 		{"OneHostIsForTheOlderRoute", testOneHostIsForTheOlderRoute},
+		{"Backends", testBackends},
 		{"DomainMapping", testDomainMapping},
 		{"Certificates", testCertificates},
 		{"Limits", testLimits},
