@@ -110,7 +110,7 @@ func TestHPAOnCPU(t *testing.T) {
 		a := s.Spec.Template.Annotations
 		a[serving.ClassAnnotation], a[serving.MetricAnnotation], a[serving.TargetAnnotation] = serving.ClassHPA, serving.MetricCPU, "80"
 		a[serving.MaxScaleAnnotation] = "2"
-		s.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")}
+		s.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("20m")}
 	})
 	burn(t, n, "web")
 	n.AwaitReadyPods("web", 2)
