@@ -107,21 +107,21 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 	}
 	defer tail.Close()
 	s := begin(w)
-	for r.Context().Err() == nil {
+	for broken := error(nil); broken == nil; {
 		ctx, cancel := context.WithTimeout(r.Context(), quiet)
 		e, stored, at, err := tail.Next(ctx)
 		cancel()
 		switch {
 		case err == nil:
 			if _, e = deadletter.For(e); matcher.Match(e) {
-				s.line(Stored{stored.Sequence, at, e})
+				broken = s.line(Stored{stored.Sequence, at, e})
 			}
 		case r.Context().Err() != nil:
 			return
 		case errors.Is(err, context.DeadlineExceeded):
-			s.line(struct{}{})
+			broken = s.line(struct{}{})
 		default:
-			s.line(failed{err.Error()})
+			_ = s.line(failed{err.Error()})
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -148,6 +149,11 @@ spec: {broker: default, filter: {attributes: {type: work}}, subscriber: {uri: "S
 	}
 	// What was tried too often is in the sink of dead letters, and not lost either.
 	var lost []string
+	t.Cleanup(func() {
+		if t.Failed() {
+			w.showEvents(sink)
+		}
+	})
 	until(t, "all that was acknowledged arrives", func() error {
 		done, inorder, dead := set(sink.IDs("/done")), set(sink.IDs("/inorder")), set(sink.IDs("/dead"))
 		lost = nil
@@ -157,7 +163,7 @@ spec: {broker: default, filter: {attributes: {type: work}}, subscriber: {uri: "S
 			}
 		}
 		if len(lost) > 0 {
-			return fmt.Errorf("%d of %d are missing, the first is %s", len(lost), len(s.ids), lost[0])
+			return fmt.Errorf("%d of %d are missing, the first is %s; there are %d replies, %d in order and %d dead letters", len(lost), len(s.ids), lost[0], len(done), len(inorder), len(dead))
 		}
 		return nil
 	})
@@ -172,6 +178,22 @@ spec: {broker: default, filter: {attributes: {type: work}}, subscriber: {uri: "S
 	t.Logf("%d events acknowledged; %d lost; delivered twice: %d of %d replies, %d of %d in order; %d dead letters", len(s.ids), len(lost),
 		len(sink.Taken("/done"))-len(sink.IDs("/done")), len(sink.Taken("/done")),
 		len(sink.Taken("/inorder"))-len(sink.IDs("/inorder")), len(sink.Taken("/inorder")), len(sink.Taken("/dead")))
+}
+
+// showEvents logs what the dispatcher says of the test's Triggers.
+func (w *world) showEvents(sink *platform.Sink) {
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+w.Running().Eventing+"/metrics", nil)
+	if err != nil {
+		return
+	}
+	answer, err := platform.Call(http.DefaultClient, r)
+	var lines []string
+	for line := range strings.Lines(answer.Body) {
+		if strings.HasPrefix(line, "ebb_dispatcher_") && strings.Contains(line, w.In) {
+			lines = append(lines, line)
+		}
+	}
+	w.Logf("dispatcher (%v), with %d deliveries to the sink in order:\n%s", err, len(sink.Taken("/inorder")), strings.Join(lines, ""))
 }
 
 func set(words []string) map[string]bool {
