@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"proxy/publish":       {"apis", "proxy/ir", "proxy/link", "proxy/translate", "proxy/envoy", "proxy/xds", "proxy/members", "proxy/shares"},
 	"activator":           {"proxy/ir", "proxy/link", "activator", "trust"},
 	"autoscaler":          {"apis", "proxy/ir", "autoscaler"},
+	"autoscaler/backlog":  {"proxy/ir", "proxy/link"},
 	"eventing/event":      {},
 	"eventing/engine":     {"eventing/event"},
 	"eventing/plan":       {"eventing/engine"},
@@ -41,6 +42,7 @@ var arrows = map[string][]string{
 	"eventing/delivery":   {"eventing/event", "eventing/plan"},
 	"eventing/ingress":    {"eventing/event", "eventing/engine", "eventing/plan", "eventing/deadletter"},
 	"eventing/dispatcher": {"eventing/event", "eventing/engine", "eventing/plan", "eventing/filter", "eventing/delivery", "eventing/deadletter"},
+	"eventing/backlog":    {"eventing/dispatcher", "proxy/link"},
 	"eventing/deadletter": {"eventing/event", "eventing/engine", "eventing/plan", "eventing/delivery"},
 	"eventing/inspect":    {"eventing/event", "eventing/engine", "eventing/plan", "eventing/filter", "eventing/delivery", "eventing/deadletter"},
 	"eventing/jetstream":  {"eventing/event", "eventing/engine"},
@@ -55,7 +57,7 @@ var arrows = map[string][]string{
 // TestArrows holds the direction in which data flows:
 //
 //	apis -> controllers -> proxy/translate -> proxy/ir -> proxy/envoy -> proxy/xds
-//	load reports -> autoscaler -> scale
+//	load reports, backlogs -> autoscaler -> scale
 //	apis -> eventing/translate -> eventing/plan -> the ingress and the dispatcher
 func TestArrows(t *testing.T) {
 	checked := 0

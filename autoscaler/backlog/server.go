@@ -77,15 +77,17 @@ type session struct{ process string }
 // subscription has one value of each dispatcher that tells of it.
 type subscription struct {
 	host   string // the URL's, "" if that is none
-	now    value  // the newest of values
+	now    value  // the newest of values, without what rests
 	values []told
 }
 
 type told struct {
-	by    *session
-	order uint64
-	value value
-	url   string
+	by                *session
+	order             uint64
+	waiting, inFlight uint64
+	resting           uint64 // of this dispatcher
+	parallelism       uint64
+	url               string
 }
 
 type value struct{ waiting, inFlight, demand uint64 }
@@ -177,10 +179,10 @@ func (s *Server) take(sess *session, backlogs []*link.SubscriptionBacklog) {
 		if name == "" || len(name) > maxName || len(b.GetUrl()) > maxURL {
 			continue
 		}
-		v := value{waiting: min(b.GetWaiting(), maxCount), inFlight: min(b.GetInFlight(), maxCount)}
-		v.demand = min(v.waiting+v.inFlight, uint64(b.GetParallelism()))
+		t := told{by: sess, waiting: min(b.GetWaiting(), maxCount), inFlight: min(b.GetInFlight(), maxCount),
+			resting: min(b.GetResting(), maxCount), parallelism: uint64(b.GetParallelism()), url: b.GetUrl()}
 		sub := s.subs[name]
-		if v.waiting+v.inFlight == 0 {
+		if t.waiting+t.inFlight == 0 {
 			if sub != nil { // nobody has anything of it
 				s.set(name, sub, nil, changed)
 			}
@@ -198,8 +200,9 @@ func (s *Server) take(sess *session, backlogs []*link.SubscriptionBacklog) {
 			s.subs[name] = sub
 		}
 		s.order++
+		t.order = s.order
 		all := slices.DeleteFunc(sub.values, func(t told) bool { return t.by == sess })
-		s.set(name, sub, append(all, told{by: sess, order: s.order, value: v, url: b.GetUrl()}), changed)
+		s.set(name, sub, append(all, t), changed)
 	}
 	s.refresh(changed)
 }
@@ -217,13 +220,16 @@ func (s *Server) set(name string, sub *subscription, values []told, changed map[
 		s.full = false
 		return
 	}
-	newest := values[0]
-	for _, t := range values[1:] {
+	newest, resting := values[0], uint64(0)
+	for _, t := range values {
 		if t.order > newest.order {
 			newest = t
 		}
+		resting += t.resting
 	}
-	sub.now, sub.host = newest.value, hostOf(newest.url)
+	sub.now = value{waiting: newest.waiting, inFlight: newest.inFlight - min(newest.inFlight, resting)}
+	sub.now.demand = min(sub.now.waiting+sub.now.inFlight, newest.parallelism)
+	sub.host = hostOf(newest.url)
 	if sub.host == "" {
 		return
 	}

@@ -183,6 +183,26 @@ func TestOfSeveralDispatchersTheLastCounts(t *testing.T) {
 	w.await("all are gone", backlogs{})
 }
 
+// TestWhatRestsIsNoBacklog: events that dispatchers have put off until their next attempt are taken off, those of each one.
+func TestWhatRestsIsNoBacklog(t *testing.T) {
+	w := newWorld(t, time.Millisecond)
+	tell := func(t *teller.Teller, inFlight, resting uint64) {
+		t.Report([]dispatcher.Backlog{{Subscription: "a", URL: "http://" + other, InFlight: inFlight, Resting: resting, Parallelism: 100}})
+	}
+	first, _ := w.dispatcher()
+	tell(first, 10, 4)
+	w.await("one has put off four", backlogs{"three": {InFlight: 6, Demand: 6}})
+	second, end := w.dispatcher()
+	tell(second, 10, 5)
+	w.await("another one five", backlogs{"three": {InFlight: 1, Demand: 1}})
+	tell(first, 10, 5)
+	w.await("all rest", backlogs{})
+	tell(second, 10, 3)
+	w.await("two are due", backlogs{"three": {InFlight: 2, Demand: 2}})
+	end()
+	w.await("nobody knows what the second one has put off", backlogs{"three": {InFlight: 5, Demand: 5}})
+}
+
 // TestANewLeaderHearsAll: a control plane that knows nothing is told everything once, and what stands meanwhile stays.
 func TestANewLeaderHearsAll(t *testing.T) {
 	w := newWorld(t, time.Hour)

@@ -45,7 +45,7 @@ func (t *Teller) Report(changed []dispatcher.Backlog) {
 	for _, b := range changed {
 		m := &link.SubscriptionBacklog{
 			Subscription: b.Subscription, Owner: b.Owner.Kind + " " + b.Owner.Namespace + "/" + b.Owner.Name, Url: b.URL,
-			Waiting: b.Waiting, InFlight: b.InFlight, Parallelism: uint32(min(max(b.Parallelism, 0), math.MaxInt32)), //nolint:gosec // it fits
+			Waiting: b.Waiting, InFlight: b.InFlight, Resting: b.Resting, Parallelism: uint32(min(max(b.Parallelism, 0), math.MaxInt32)), //nolint:gosec // it fits
 		}
 		t.pending[b.Subscription] = m
 		if b.Waiting+b.InFlight > 0 {

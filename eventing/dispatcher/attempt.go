@@ -83,6 +83,7 @@ func (l *lane) leave(it *item) {
 // nothing of its partition goes before it.
 func (l *lane) again(s *settings, it *item, after time.Duration) {
 	if !s.Ordered {
+		l.rest(after)
 		l.end(it) // before it can be given out again
 		_ = l.giveBack(it, after)
 		return

@@ -52,6 +52,7 @@ type lane struct {
 	flying   int
 	window   window
 	timer    *time.Timer // when the window opens
+	resting  []time.Time // when events that were given back are due; only where backlogs are reported
 	scan     int         // asked for ahead because of the filter
 	passed   int         // since scan changed
 	seen     float64     // events of late

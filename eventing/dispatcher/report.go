@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type Backlog struct {
 	URL          string // of the subscriber
 	Waiting      uint64 // stored, not given out, and for this subscription: an estimate where a filter lets a part through
 	InFlight     uint64 // given out and not acknowledged
+	Resting      uint64 // of these, those that this dispatcher has put off until their next attempt
 	Parallelism  int    // deliveries at once at most: of an ordered one, one for each partition of which this dispatcher has events
 	At           time.Time
 }
@@ -93,7 +95,7 @@ func (r *reports) once() {
 			r.changed(l) // look again, until there is nothing
 		}
 		last, known := r.last[b.Subscription]
-		if !ok || known && last.Waiting == b.Waiting && last.InFlight == b.InFlight && last.Parallelism == b.Parallelism && last.URL == b.URL {
+		if !ok || known && last.Waiting == b.Waiting && last.InFlight == b.InFlight && last.Resting == b.Resting && last.Parallelism == b.Parallelism && last.URL == b.URL {
 			continue
 		}
 		if b.Waiting+b.InFlight > 0 {
@@ -128,7 +130,47 @@ func (r *reports) of(l *lane) (Backlog, bool) {
 	if s.Ordered {
 		b.Parallelism = min(b.Parallelism, max(len(l.keys), 1))
 	}
+	b.Resting = min(uint64(l.rests(b.At)), got.InFlight) //nolint:gosec // a length
 	l.mu.Unlock()
 	b.Waiting, b.InFlight = uint64(math.Ceil(float64(got.Waiting)*share)), got.InFlight
 	return b, true
+}
+
+// restMost bounds the events of a lane that are known to rest; more count as in flight.
+const restMost = 4096
+
+// rest notes that an event is given back until its next attempt.
+func (l *lane) rest(after time.Duration) {
+	if l.d.report == nil {
+		return
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.resting) >= restMost {
+		l.awake(now)
+	}
+	if len(l.resting) < restMost {
+		l.resting = append(l.resting, now.Add(after))
+	}
+}
+
+// awake forgets those that are due. The mutex is held.
+func (l *lane) awake(now time.Time) {
+	l.resting = slices.DeleteFunc(l.resting, func(due time.Time) bool { return !due.After(now) })
+	if len(l.resting) == 0 {
+		l.resting = nil
+	}
+}
+
+// rests is how many events wait for their next attempt. The mutex is held.
+func (l *lane) rests(now time.Time) int {
+	l.awake(now)
+	n := len(l.resting)
+	for _, it := range l.held { // those of an ordered lane stay here
+		if it.wait != nil {
+			n++
+		}
+	}
+	return n
 }

@@ -297,6 +297,43 @@ func TestTheBacklogIsReportedWhileThereIsOne(t *testing.T) {
 	})
 }
 
+// TestWhatWaitsForItsNextAttemptRests: the backlog says how many events are put off, of an ordered lane too, and no more when they are due.
+func TestWhatWaitsForItsNextAttemptRests(t *testing.T) {
+	for _, ordered := range []bool{false, true} {
+		inBubble(t, func(w *world) {
+			s, tried := &sink{}, sync.Map{}
+			s.answer = func(_ int, e *event.Event) int {
+				if _, again := tried.LoadOrStore(e.ID, true); again {
+					return 200
+				}
+				return 500
+			}
+			w.serve("a", s.serve)
+			r := &reporter{}
+			d := w.dispatcher(func(o *Options) { o.Reporter = r })
+			d.Set(w.trigger("t1", "a", func(s *plan.Subscription) {
+				s.Ordered, s.PartitionKey = ordered, "partitionkey"
+				s.Delivery.Retry, s.Delivery.Backoff, s.Delivery.Delay = 3, plan.Linear, 10*time.Minute
+			}))
+			for i := range 5 {
+				e := numbered(i)
+				e.SetExtension("partitionkey", fmt.Sprint(i))
+				w.publish(e)
+			}
+			w.sleep(time.Minute)
+			got, _ := r.all()
+			if last := got[len(got)-1]; last.Waiting != 0 || last.InFlight != 5 || last.Resting != 5 {
+				t.Errorf("ordered %v: %+v is told, want 5 events that rest", ordered, last)
+			}
+			w.sleep(time.Hour)
+			got, _ = r.all()
+			if last := got[len(got)-1]; last.Waiting+last.InFlight+last.Resting != 0 {
+				t.Errorf("ordered %v: %+v is told at last", ordered, last)
+			}
+		})
+	}
+}
+
 // TestTheBacklogOfAnOrderedOneIsOfItsPartitions: what can be in flight at once is one event of each partition.
 func TestTheBacklogOfAnOrderedOneIsOfItsPartitions(t *testing.T) {
 	inBubble(t, func(w *world) {

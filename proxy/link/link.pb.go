@@ -1133,7 +1133,7 @@ func (x *FromEventing) GetTold() bool {
 	return false
 }
 
-// SubscriptionBacklog is what one subscription has to do, over all dispatchers. With nothing waiting and nothing in
+// SubscriptionBacklog is what one subscription has to do, over all dispatchers but for resting. With nothing waiting and nothing in
 // flight it has nothing to do.
 type SubscriptionBacklog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1148,7 +1148,9 @@ type SubscriptionBacklog struct {
 	// Given out and not acknowledged.
 	InFlight uint64 `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	// Deliveries at once at most, however many pods there are.
-	Parallelism   uint32 `protobuf:"varint,6,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	Parallelism uint32 `protobuf:"varint,6,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	// Of those in flight the ones that this dispatcher has put off until their next attempt. Of several dispatchers these add up.
+	Resting       uint64 `protobuf:"varint,7,opt,name=resting,proto3" json:"resting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1221,6 +1223,13 @@ func (x *SubscriptionBacklog) GetInFlight() uint64 {
 func (x *SubscriptionBacklog) GetParallelism() uint32 {
 	if x != nil {
 		return x.Parallelism
+	}
+	return 0
+}
+
+func (x *SubscriptionBacklog) GetResting() uint64 {
+	if x != nil {
+		return x.Resting
 	}
 	return 0
 }
@@ -1511,14 +1520,15 @@ const file_proxy_link_link_proto_rawDesc = "" +
 	"\fFromEventing\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12<\n" +
 	"\bbacklogs\x18\x02 \x03(\v2 .ebb.link.v1.SubscriptionBacklogR\bbacklogs\x12\x12\n" +
-	"\x04told\x18\x03 \x01(\bR\x04told\"\xba\x01\n" +
+	"\x04told\x18\x03 \x01(\bR\x04told\"\xd4\x01\n" +
 	"\x13SubscriptionBacklog\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x10\n" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12\x18\n" +
 	"\awaiting\x18\x04 \x01(\x04R\awaiting\x12\x1b\n" +
 	"\tin_flight\x18\x05 \x01(\x04R\binFlight\x12 \n" +
-	"\vparallelism\x18\x06 \x01(\rR\vparallelism\"$\n" +
+	"\vparallelism\x18\x06 \x01(\rR\vparallelism\x12\x18\n" +
+	"\aresting\x18\a \x01(\x04R\aresting\"$\n" +
 	"\n" +
 	"ToEventing\x12\x16\n" +
 	"\x06joined\x18\x01 \x01(\bR\x06joined*B\n" +
