@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -37,7 +38,11 @@ type Options struct {
 }
 
 // Server runs.
-type Server struct{ s *server.Server }
+type Server struct {
+	s      *server.Server
+	folder string
+	broken atomic.Pointer[error] // what Wait saw of the streams
+}
 
 // Start runs a server and returns when it takes clients, with all streams recovered.
 func Start(ctx context.Context, o Options) (*Server, error) {
@@ -68,7 +73,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		s.WaitForShutdown()
 		return nil, fmt.Errorf("NATS server on %s: JetStream did not start on %s: see its log", o.Listen, o.Folder)
 	}
-	return &Server{s}, nil
+	return &Server{s: s, folder: o.Folder}, nil
 }
 
 func (o Options) options() (*server.Options, error) {
@@ -118,8 +123,18 @@ func fallback[T comparable](value, otherwise T) T {
 func (s *Server) URL() string { return s.s.ClientURL() }
 
 // Ready is nil while events are stored. A server whose disk was full gives up its streams for
-// good: it has to be started anew.
+// good: it has to be started anew, which Wait says once there is room.
 func (s *Server) Ready() error {
+	if err := s.runs(); err != nil {
+		return err
+	}
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (s *Server) runs() error {
 	switch {
 	case !s.s.Running():
 		return errors.New("the NATS server does not run")
@@ -129,16 +144,21 @@ func (s *Server) Ready() error {
 	return nil
 }
 
-// Wait blocks until the server ends, by Shutdown or by itself, or ctx ends.
+// Wait blocks until the server ends, by Shutdown or by itself, or has to be started anew, or ctx ends.
 func (s *Server) Wait(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	tick, streams := time.NewTicker(time.Second), time.NewTicker(lookAtStreams)
 	defer tick.Stop()
+	defer streams.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-streams.C:
+			if err := s.look(); err != nil {
+				return err
+			}
 		case <-tick.C:
-			if err := s.Ready(); err != nil {
+			if err := s.runs(); err != nil {
 				return err
 			}
 		}
