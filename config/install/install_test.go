@@ -8,7 +8,9 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -76,7 +78,7 @@ func TestPods(t *testing.T) {
 			if pod.PriorityClassName != install.PriorityName || len(pod.TopologySpreadConstraints) != 2 || pod.ServiceAccountName != o.Name {
 				t.Errorf("%s: priority %q, spread %v, account %q", o.Name, pod.PriorityClassName, pod.TopologySpreadConstraints, pod.ServiceAccountName)
 			}
-			if token := *pod.AutomountServiceAccountToken; token != (o.Name == install.ControllerName) {
+			if token := *pod.AutomountServiceAccountToken; token != (o.Name == install.ControllerName || o.Name == install.EventingName) {
 				t.Errorf("%s: has a token: %v", o.Name, token)
 			}
 			if o.Name == install.GatewayName && (len(pod.Tolerations) != 1 || c.Args[len(c.Args)-1] != "--concurrency=2") {
@@ -88,7 +90,7 @@ func TestPods(t *testing.T) {
 			}
 		}
 	}
-	if count != 3 {
+	if count != 4 {
 		t.Errorf("%d Deployments", count)
 	}
 }
@@ -155,6 +157,25 @@ func TestCheck(t *testing.T) {
 		"settings.config-gc:": func(v *install.Values) {
 			v.Settings = map[string]map[string]string{"config-gc": {"min-non-active-revisions": "x"}}
 		},
+		"eventing.replicas:": func(v *install.Values) { v.Eventing.Replicas = 0 },
+		"nats.resources.limits.cpu:": func(v *install.Values) {
+			v.NATS.Resources.Limits = corev1.ResourceList{"cpu": resource.MustParse("-1")}
+		},
+		"nats.storage.promised:": func(v *install.Values) { v.NATS.Storage.Promised = resource.MustParse("21Gi") },
+		"nats.storage.promised: 1 is not between 1 and nats.storage.size, 0\nnats.storage.size:": func(v *install.Values) { v.NATS.Storage = install.Storage{Promised: resource.MustParse("1")} },
+		"nats.url: \"\" is not":      func(v *install.Values) { v.NATS.Embedded = false },
+		"nats.url: \"nats://u:p@a\"": func(v *install.Values) { v.NATS.Embedded, v.NATS.URL = false, "nats://u:p@a" },
+		"nats.url: nats://a goes":    func(v *install.Values) { v.NATS.URL = "nats://a" },
+		"nats.user: nats.user and":   func(v *install.Values) { v.NATS.Embedded, v.NATS.URL, v.NATS.User = false, "nats://a", "me" },
+		"nats.secret.ca: nats.secret.name is needed": func(v *install.Values) {
+			v.NATS.Embedded, v.NATS.URL, v.NATS.Secret.CA = false, "nats://a", "ca.crt"
+		},
+		"nats.secret.cert: nats.secret.cert and": func(v *install.Values) {
+			v.NATS.Embedded, v.NATS.URL, v.NATS.Secret = false, "nats://a", install.NATSSecret{Name: "a", Cert: "tls.crt"}
+		},
+		"nats.secret.ca: \"a/b\"": func(v *install.Values) {
+			v.NATS.Embedded, v.NATS.URL, v.NATS.Secret = false, "nats://a", install.NATSSecret{Name: "a", CA: "a/b"}
+		},
 		"networkPolicy.metricsFrom:": func(v *install.Values) { v.NetworkPolicy.MetricsFrom = map[string]string{"a b": ""} },
 	} {
 		v := install.Default()
@@ -185,6 +206,46 @@ func TestHostPort(t *testing.T) {
 			if (o.Name == install.GatewayName) != slices.Equal(ports, []int32{80, 443}) {
 				t.Errorf("%s: ports of its node %v", o.Name, ports)
 			}
+		}
+	}
+}
+
+// TestEventing: the store of events is there only with eventing and without other servers; then nothing but the eventing part reaches it.
+func TestEventing(t *testing.T) {
+	for name, c := range map[string]struct {
+		change        func(*install.Values)
+		store, events bool
+	}{
+		"default":  {func(*install.Values) {}, true, true},
+		"external": {func(v *install.Values) { v.NATS.Embedded, v.NATS.URL = false, "nats://nats.example.com" }, false, true},
+		"none":     {func(v *install.Values) { v.Eventing.Enabled = false }, false, false},
+	} {
+		v := install.Default()
+		c.change(&v)
+		store, events := 0, 0
+		for _, o := range objects(t, v) {
+			switch o.GetLabels()[install.ComponentLabel] {
+			case "nats":
+				store++
+			case "eventing":
+				events++
+			}
+			if s, ok := o.(*appsv1.StatefulSet); ok {
+				pod := s.Spec.Template.Spec
+				if *s.Spec.Replicas != 1 || *pod.AutomountServiceAccountToken || len(s.Spec.VolumeClaimTemplates) != 1 || !slices.Contains(pod.Containers[0].Args, "--max-store=18Gi") {
+					t.Errorf("%s: %+v", s.Name, s.Spec)
+				}
+			}
+			p, ok := o.(*networkingv1.NetworkPolicy)
+			if !ok || p.Name != install.NATSName {
+				continue
+			}
+			if from := p.Spec.Ingress[0].From; len(from) != 1 || from[0].PodSelector.MatchLabels[install.ComponentLabel] != "eventing" || from[0].NamespaceSelector != nil {
+				t.Errorf("%s is open for %v", p.Name, from)
+			}
+		}
+		if (store > 0) != c.store || (events > 0) != c.events {
+			t.Errorf("%s: %d objects of the store, %d of eventing", name, store, events)
 		}
 	}
 }

@@ -19,6 +19,14 @@ func network(v Values) []client.Object {
 		external(v.Gateway.Service),
 		budget(ControllerName, "controller"), budget(ActivatorName, "activator"), budget(GatewayName, "gateway"),
 	}
+	if v.Eventing.Enabled {
+		ingress := service(EventingName, eventingComponent, servicePort("http", 80, "http"))
+		ingress.Name = BrokerIngressName
+		objects = append(objects, ingress, budget(EventingName, eventingComponent))
+		if v.NATS.Embedded {
+			objects = append(objects, service(NATSName, "nats", servicePort("nats", natsPort, "nats")), budget(NATSName, "nats"))
+		}
+	}
 	if v.NetworkPolicy.Enabled {
 		objects = append(objects, policies(v)...)
 	}
@@ -103,7 +111,7 @@ func policies(v Values) []client.Object {
 		ObjectMeta: metav1.ObjectMeta{Name: "ebb-closed", Namespace: Namespace},
 		Spec:       networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}},
 	}
-	return []client.Object{
+	open := []client.Object{
 		closed,
 		// The kube-apiserver, which asks admission, has no label and no known address.
 		policy(ControllerName, "controller", allow(parts("gateway", "activator"), controlPort), allow(nil, webhookPort), metrics),
@@ -111,4 +119,11 @@ func policies(v Values) []client.Object {
 		policy(ActivatorName, "activator", allow(parts("gateway"), requestPort), allow(nil, hookPort), metrics),
 		policy(GatewayName, "gateway", allow(nil, httpPort, httpsPort), allow(everyPod, internalPort), metrics),
 	}
+	if v.Eventing.Enabled {
+		open = append(open, policy(EventingName, eventingComponent, allow(everyPod, httpPort), metrics))
+		if v.NATS.Embedded {
+			open = append(open, policy(NATSName, "nats", allow(parts(eventingComponent), natsPort), metrics))
+		}
+	}
+	return open
 }

@@ -23,7 +23,12 @@ const (
 	ActivatorName  = "ebb-activator"
 	GatewayName    = "ebb-gateway"
 	// ControlName is the Service whose name stands for all controllers.
-	ControlName = "ebb-control"
+	ControlName  = "ebb-control"
+	EventingName = "ebb-eventing"
+	// NATSName is of the StatefulSet that stores events.
+	NATSName = "ebb-nats"
+	// BrokerIngressName is the Service that events are sent to: senders know it by this name.
+	BrokerIngressName = "broker-ingress"
 	// InternalName is the Service for callers inside the cluster.
 	InternalName = "ebb-gateway-internal"
 	// PriorityName is the PriorityClass of all parts.
@@ -32,6 +37,9 @@ const (
 
 // ControllerUser is what the kube-apiserver calls the controller.
 const ControllerUser = "system:serviceaccount:" + Namespace + ":" + ControllerName
+
+// EventingUser is what it calls the eventing part.
+const EventingUser = "system:serviceaccount:" + Namespace + ":" + EventingName
 
 // Labels of everything that is installed.
 const (
@@ -57,6 +65,8 @@ const (
 	Admission  = "admission"
 	Activators = "activator"
 	Gateways   = "gateway"
+	Stores     = "nats"
+	Events     = "eventing"
 )
 
 // Stages are everything, in the order in which an installation or an upgrade loses no request: kinds that the
@@ -75,13 +85,20 @@ func Stages(v Values) ([]Stage, error) {
 	stages := []Stage{
 		{Kinds, crds},
 		{Namespaced, []client.Object{namespace(v), priority()}},
-		{Rights, rights(kinds)},
+		{Rights, rights(v, kinds)},
 		{Settings, settingsMaps(v)},
 		{Network, network(v)},
 		{Controller, controller(v)},
 		{Admission, hooks()},
 		{Activators, activator(v)},
 		{Gateways, gateway(v)},
+	}
+	// What delivers events goes through the gateways and needs the store.
+	if v.Eventing.Enabled {
+		if v.NATS.Embedded {
+			stages = append(stages, Stage{Stores, nats(v)})
+		}
+		stages = append(stages, Stage{Events, eventing(v)})
 	}
 	for _, stage := range stages {
 		for _, o := range stage.Objects {

@@ -22,14 +22,15 @@ const (
 	httpPort      = 8080
 	httpsPort     = 8443
 	internalPort  = 8081
+	natsPort      = 4222
 
 	// metricsName is the port's name by which the user's commands find it.
 	metricsName = "metrics"
 
 	// user of the images: none that a machine has.
 	user = 65532
-	// tlsFolder has what a part shows to the others: tls.crt, tls.key, ca.crt.
-	tlsFolder = "/etc/ebb/tls"
+	// TLSFolder has what a part shows to the others: tls.crt, tls.key, ca.crt.
+	TLSFolder = "/etc/ebb/tls"
 	// Control is where gateways and activators find the controller that leads.
 	Control = ControlName + "." + Namespace + ".svc:18000"
 )
@@ -67,9 +68,25 @@ func port(name string, number int32) corev1.ContainerPort {
 	return corev1.ContainerPort{Name: name, ContainerPort: number, Protocol: corev1.ProtocolTCP}
 }
 
-// deployment makes a part: nobody's user, nothing that can be written but what is mounted, no capability, spread over the
-// machines, asked whether it lives and is ready.
 func deployment(v Values, p pod) *appsv1.Deployment {
+	return &appsv1.Deployment{
+		TypeMeta: typeMeta(appsv1.SchemeGroupVersion, "Deployment"), ObjectMeta: named(p.name, p.component),
+		Spec: appsv1.DeploymentSpec{
+			Replicas:             new(p.part.Replicas),
+			RevisionHistoryLimit: new(int32(3)),
+			Selector:             &metav1.LabelSelector{MatchLabels: selector(p.component)},
+			Strategy: appsv1.DeploymentStrategy{
+				Type:          appsv1.RollingUpdateDeploymentStrategyType,
+				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &p.unavailable, MaxSurge: &p.surge},
+			},
+			Template: podTemplate(v, p),
+		},
+	}
+}
+
+// podTemplate makes a part: nobody's user, nothing that can be written but what is mounted, no capability, spread over the
+// machines, asked whether it lives and is ready.
+func podTemplate(v Values, p pod) corev1.PodTemplateSpec {
 	probe := func(path string, period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString(metricsName), Scheme: corev1.URISchemeHTTP}},
@@ -85,60 +102,48 @@ func deployment(v Values, p pod) *appsv1.Deployment {
 	field := func(name, path string) corev1.EnvVar {
 		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
 	}
-	d := &appsv1.Deployment{
-		TypeMeta: typeMeta(appsv1.SchemeGroupVersion, "Deployment"), ObjectMeta: named(p.name, p.component),
-		Spec: appsv1.DeploymentSpec{
-			Replicas:             new(p.part.Replicas),
-			RevisionHistoryLimit: new(int32(3)),
-			Selector:             &metav1.LabelSelector{MatchLabels: selector(p.component)},
-			Strategy: appsv1.DeploymentStrategy{
-				Type:          appsv1.RollingUpdateDeploymentStrategyType,
-				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &p.unavailable, MaxSurge: &p.surge},
+	t := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: selector(p.component), Annotations: maps.Clone(p.part.Annotations)},
+		Spec: corev1.PodSpec{
+			ServiceAccountName:            p.name,
+			AutomountServiceAccountToken:  &p.token,
+			EnableServiceLinks:            new(false),
+			PriorityClassName:             PriorityName,
+			TerminationGracePeriodSeconds: &p.grace,
+			NodeSelector:                  maps.Clone(p.part.NodeSelector),
+			Tolerations:                   p.part.Tolerations,
+			ImagePullSecrets:              v.Image.PullSecrets,
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), RunAsUser: new(int64(user)), RunAsGroup: new(int64(user)), FSGroup: new(int64(user)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: selector(p.component), Annotations: maps.Clone(p.part.Annotations)},
-				Spec: corev1.PodSpec{
-					ServiceAccountName:            p.name,
-					AutomountServiceAccountToken:  &p.token,
-					EnableServiceLinks:            new(false),
-					PriorityClassName:             PriorityName,
-					TerminationGracePeriodSeconds: &p.grace,
-					NodeSelector:                  maps.Clone(p.part.NodeSelector),
-					Tolerations:                   p.part.Tolerations,
-					ImagePullSecrets:              v.Image.PullSecrets,
-					SecurityContext: &corev1.PodSecurityContext{
-						RunAsNonRoot: new(true), RunAsUser: new(int64(user)), RunAsGroup: new(int64(user)), FSGroup: new(int64(user)),
-						SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-					},
-					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{spread(corev1.LabelHostname), spread(corev1.LabelTopologyZone)},
-					Containers: []corev1.Container{{
-						Name:            p.component,
-						Image:           p.image,
-						ImagePullPolicy: v.Image.PullPolicy,
-						Args:            append(p.args, p.part.Args...),
-						Env:             []corev1.EnvVar{field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"), field("POD_IP", "status.podIP")},
-						Ports:           append(p.ports, port(metricsName, metricsPort)),
-						Resources:       *p.part.Resources.DeepCopy(),
-						LivenessProbe:   probe("/healthz", 10, 3),
-						ReadinessProbe:  probe("/readyz", 2, 2),
-						SecurityContext: &corev1.SecurityContext{
-							AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true), RunAsNonRoot: new(true),
-							Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-						},
-						TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-						Lifecycle:                p.hook,
-						VolumeMounts:             p.mounts,
-					}},
-					Volumes: p.volumes,
+			TopologySpreadConstraints: []corev1.TopologySpreadConstraint{spread(corev1.LabelHostname), spread(corev1.LabelTopologyZone)},
+			Containers: []corev1.Container{{
+				Name:            p.component,
+				Image:           p.image,
+				ImagePullPolicy: v.Image.PullPolicy,
+				Args:            append(p.args, p.part.Args...),
+				Env:             []corev1.EnvVar{field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"), field("POD_IP", "status.podIP")},
+				Ports:           append(p.ports, port(metricsName, metricsPort)),
+				Resources:       *p.part.Resources.DeepCopy(),
+				LivenessProbe:   probe("/healthz", 10, 3),
+				ReadinessProbe:  probe("/readyz", 2, 2),
+				Lifecycle:       p.hook,
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true), RunAsNonRoot: new(true),
+					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 				},
-			},
+				TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+				VolumeMounts:             p.mounts,
+			}},
+			Volumes: p.volumes,
 		},
 	}
 	if v.Gateway.HostPort.Enabled && p.component == "gateway" {
-		d.Spec.Template.Spec.Containers[0].Ports[0].HostPort = v.Gateway.HostPort.HTTP
-		d.Spec.Template.Spec.Containers[0].Ports[1].HostPort = v.Gateway.HostPort.HTTPS
+		t.Spec.Containers[0].Ports[0].HostPort = v.Gateway.HostPort.HTTP
+		t.Spec.Containers[0].Ports[1].HostPort = v.Gateway.HostPort.HTTPS
 	}
-	return d
+	return t
 }
 
 // credentials mounts a Secret that the controller makes; a pod waits for it.
@@ -148,7 +153,7 @@ func credentials(secret, at string) (corev1.Volume, corev1.VolumeMount) {
 }
 
 func tlsArgs() []string {
-	return []string{"--tls-cert=" + tlsFolder + "/tls.crt", "--tls-key=" + tlsFolder + "/tls.key", "--tls-ca=" + tlsFolder + "/ca.crt"}
+	return []string{"--tls-cert=" + TLSFolder + "/tls.crt", "--tls-key=" + TLSFolder + "/tls.key", "--tls-ca=" + TLSFolder + "/ca.crt"}
 }
 
 var (
@@ -170,7 +175,7 @@ func controller(v Values) []client.Object {
 }
 
 func activator(v Values) []client.Object {
-	own, at := credentials("ebb-activator-tls", tlsFolder)
+	own, at := credentials("ebb-activator-tls", TLSFolder)
 	return []client.Object{deployment(v, pod{
 		name: ActivatorName, component: "activator", image: v.Image.ref("ebb", v.Image.Digests.Ebb), part: &v.Activator.Part,
 		args:  append([]string{"activator", "--control=" + Control, "--drain-timeout=" + seconds(v.Activator.DrainSeconds)}, tlsArgs()...),
@@ -181,7 +186,7 @@ func activator(v Values) []client.Object {
 }
 
 func gateway(v Values) []client.Object {
-	own, at := credentials("ebb-gateway-tls", tlsFolder)
+	own, at := credentials("ebb-gateway-tls", TLSFolder)
 	unavailable, surge := none, first
 	if v.Gateway.HostPort.Enabled {
 		unavailable, surge = first, none // the port of a node is taken until the old pod is gone

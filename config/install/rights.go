@@ -16,11 +16,18 @@ import (
 	"ebb.dev/ebb/apis/serving"
 )
 
-// rights are the accounts of the parts and what they may do. Activators and gateways may do nothing: they learn all from the
-// controller. Users' roles are aggregated to view, edit and admin.
-func rights(kinds []*apiextensionsv1.CustomResourceDefinition) []client.Object {
+// rights are the accounts of the parts and what they may do. Activators, gateways and the store of events may do nothing: they
+// learn all from others. Users' roles are aggregated to view, edit and admin.
+func rights(v Values, kinds []*apiextensionsv1.CustomResourceDefinition) []client.Object {
 	objects := []client.Object{account(ControllerName, "controller"), account(ActivatorName, "activator"), account(GatewayName, "gateway")}
 	objects = append(objects, ControllerRights()...)
+	if v.Eventing.Enabled {
+		objects = append(objects, account(EventingName, "eventing"))
+		objects = append(objects, EventingRights()...)
+		if v.NATS.Embedded {
+			objects = append(objects, account(NATSName, "nats"))
+		}
+	}
 	return append(objects, userRights(kinds)...)
 }
 
@@ -104,24 +111,41 @@ const (
 
 // SecretNames are of the Secrets that the controller makes: the authority, and a certificate for each part and for admission.
 func SecretNames() []string {
-	return []string{"ebb-ca", "ebb-controller-tls", "ebb-activator-tls", "ebb-gateway-tls", "ebb-webhook-tls"}
+	return []string{"ebb-ca", "ebb-controller-tls", "ebb-activator-tls", "ebb-gateway-tls", "ebb-webhook-tls", EventingSecret, natsSecret}
 }
 
 // ControllerRights are the controller's roles and their bindings.
 func ControllerRights() []client.Object {
-	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: ControllerName, Namespace: Namespace}}
-	cluster := metav1.ObjectMeta{Name: ControllerName, Labels: map[string]string{ComponentLabel: "controller"}}
+	return partRights(ControllerName, "controller", controllerRules(), ownRules())
+}
+
+// partRights are what the account of a part may do everywhere and in its own namespace.
+func partRights(name, component string, everywhere, own []rbacv1.PolicyRule) []client.Object {
 	return []client.Object{
-		&rbacv1.ClusterRole{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRole"), ObjectMeta: cluster, Rules: controllerRules()},
-		&rbacv1.ClusterRoleBinding{
-			TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRoleBinding"), ObjectMeta: *cluster.DeepCopy(), Subjects: subjects,
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: ControllerName},
-		},
-		&rbacv1.Role{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "Role"), ObjectMeta: named(ControllerName, "controller"), Rules: ownRules()},
+		&rbacv1.ClusterRole{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRole"), ObjectMeta: clusterNamed(name, component), Rules: everywhere},
+		clusterBinding(name, name, component),
+		&rbacv1.Role{TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "Role"), ObjectMeta: named(name, component), Rules: own},
 		&rbacv1.RoleBinding{
-			TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "RoleBinding"), ObjectMeta: named(ControllerName, "controller"), Subjects: subjects,
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: ControllerName},
+			TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "RoleBinding"), ObjectMeta: named(name, component), Subjects: subjects(name),
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
 		},
+	}
+}
+
+func subjects(name string) []rbacv1.Subject {
+	return []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: Namespace}}
+}
+
+// clusterNamed is the metadata of a part's object that is in no namespace.
+func clusterNamed(name, component string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, Labels: map[string]string{ComponentLabel: component}}
+}
+
+// clusterBinding gives a ClusterRole to the account of a part.
+func clusterBinding(role, account, component string) *rbacv1.ClusterRoleBinding {
+	return &rbacv1.ClusterRoleBinding{
+		TypeMeta: typeMeta(rbacv1.SchemeGroupVersion, "ClusterRoleBinding"), ObjectMeta: clusterNamed(role, component), Subjects: subjects(account),
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 	}
 }
 

@@ -21,6 +21,8 @@ type Values struct {
 	Controller    Part          `json:"controller"`
 	Activator     Activator     `json:"activator"`
 	Gateway       Gateway       `json:"gateway"`
+	Eventing      Eventing      `json:"eventing"`
+	NATS          NATS          `json:"nats"`
 	NetworkPolicy NetworkPolicy `json:"networkPolicy"`
 	// Settings of the ConfigMaps, by the ConfigMap's name.
 	Settings map[string]map[string]string `json:"settings"`
@@ -93,6 +95,51 @@ type Ports struct {
 	HTTPS int32 `json:"https"`
 }
 
+// Eventing is what takes and delivers events. Without it the kinds are there, and nothing answers them.
+type Eventing struct {
+	Enabled bool `json:"enabled"`
+	Part
+}
+
+// NATS is the store of events: one server of Ebb's, or servers of one's own.
+type NATS struct {
+	// Embedded is Ebb's own server; without, URL is needed.
+	Embedded     bool                        `json:"embedded"`
+	Storage      Storage                     `json:"storage"`
+	Resources    corev1.ResourceRequirements `json:"resources"`
+	NodeSelector map[string]string           `json:"nodeSelector"`
+	Tolerations  []corev1.Toleration         `json:"tolerations"`
+	// Annotations of its pod.
+	Annotations map[string]string `json:"annotations"`
+	// Args are added to the command line.
+	Args []string `json:"args"`
+
+	// URL of other servers with JetStream, several with commas.
+	URL string `json:"url"`
+	// User is the name that goes with the password in Secret.
+	User   string     `json:"user"`
+	Secret NATSSecret `json:"secret"`
+}
+
+// Storage is the volume of Ebb's own server.
+type Storage struct {
+	Size resource.Quantity `json:"size"`
+	// Class is of the volume; empty is the cluster's default.
+	Class string `json:"class"`
+	// Promised is how much of it topics may be promised in all: file systems take some for themselves.
+	Promised resource.Quantity `json:"promised"`
+}
+
+// NATSSecret names a Secret of ebb-system with what other servers ask for, and its keys; empty ones are not there.
+type NATSSecret struct {
+	Name        string `json:"name"`
+	Credentials string `json:"credentials"`
+	Password    string `json:"password"`
+	CA          string `json:"ca"`
+	Cert        string `json:"cert"`
+	Key         string `json:"key"`
+}
+
 // NetworkPolicy says whether and for whom the parts are closed off.
 type NetworkPolicy struct {
 	Enabled bool `json:"enabled"`
@@ -118,6 +165,12 @@ func Default() Values {
 			Service:      GatewayService{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyCluster},
 			HostPort:     HostPort{Ports: Ports{HTTP: 80, HTTPS: 443}},
 		},
+		Eventing: Eventing{Enabled: true, Part: Part{Replicas: 2, Resources: resources("200m", "128Mi", "1Gi")}},
+		NATS: NATS{
+			Embedded:  true,
+			Storage:   Storage{Size: resource.MustParse("20Gi"), Promised: resource.MustParse("18Gi")},
+			Resources: resources("100m", "128Mi", "1Gi"),
+		},
 		NetworkPolicy: NetworkPolicy{Enabled: true, MetricsFrom: map[string]string{"ebb.dev/metrics": "true"}},
 	}
 }
@@ -133,9 +186,9 @@ func resources(cpu, memory, memoryLimit string) corev1.ResourceRequirements {
 // Single makes one replica of each part.
 func (v *Values) Single() { v.SetReplicas(1) }
 
-// SetReplicas of every part.
+// SetReplicas of every part; of Ebb's own store of events there is one.
 func (v *Values) SetReplicas(n int32) {
-	v.Controller.Replicas, v.Activator.Replicas, v.Gateway.Replicas = n, n, n
+	v.Controller.Replicas, v.Activator.Replicas, v.Gateway.Replicas, v.Eventing.Replicas = n, n, n, n
 }
 
 // ref of an image: by digest where there is one, else by tag.
@@ -181,17 +234,15 @@ func (v *Values) Check() error {
 	default:
 		bad("image.pullPolicy", "%q is none of Always, IfNotPresent, Never", v.Image.PullPolicy)
 	}
-	for name, part := range map[string]*Part{"controller": &v.Controller, "activator": &v.Activator.Part, "gateway": &v.Gateway.Part} {
+	for name, part := range map[string]*Part{"controller": &v.Controller, "activator": &v.Activator.Part, "gateway": &v.Gateway.Part, "eventing": &v.Eventing.Part} {
 		if part.Replicas < 1 || part.Replicas > mostReplicas {
 			bad(name+".replicas", "%d is not between 1 and %d", part.Replicas, mostReplicas)
 		}
-		for kind, list := range map[string]corev1.ResourceList{"requests": part.Resources.Requests, "limits": part.Resources.Limits} {
-			for r, q := range list {
-				if q.Sign() < 0 {
-					bad(name+".resources."+kind+"."+string(r), "%s is negative", q.String())
-				}
-			}
-		}
+		checkResources(bad, name, part.Resources)
+	}
+	checkResources(bad, "nats", v.NATS.Resources)
+	if v.Eventing.Enabled {
+		v.NATS.check(bad)
 	}
 	for field, seconds := range map[string]int64{"activator.drainSeconds": v.Activator.DrainSeconds, "gateway.drainSeconds": v.Gateway.DrainSeconds} {
 		if seconds < 1 || seconds > 24*3600 {
@@ -234,4 +285,52 @@ func (v *Values) Check() error {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
+}
+
+func checkResources(bad func(field, format string, args ...any), part string, r corev1.ResourceRequirements) {
+	for kind, list := range map[string]corev1.ResourceList{"requests": r.Requests, "limits": r.Limits} {
+		for name, q := range list {
+			if q.Sign() < 0 {
+				bad(part+".resources."+kind+"."+string(name), "%s is negative", q.String())
+			}
+		}
+	}
+}
+
+// natsForm is one URL or several with commas.
+var natsForm = regexp.MustCompile(`^(nats|tls)://[^\s,@]+(,(nats|tls)://[^\s,@]+)*$`)
+
+func (n *NATS) check(bad func(field, format string, args ...any)) {
+	s := &n.Secret
+	if n.Embedded {
+		if n.URL != "" {
+			bad("nats.url", "%s goes with nats.embedded: false", n.URL)
+		}
+		if n.Storage.Size.Sign() <= 0 {
+			bad("nats.storage.size", "%s is no size", n.Storage.Size.String())
+		}
+		if n.Storage.Promised.Sign() <= 0 || n.Storage.Promised.Cmp(n.Storage.Size) > 0 {
+			bad("nats.storage.promised", "%s is not between 1 and nats.storage.size, %s", n.Storage.Promised.String(), n.Storage.Size.String())
+		}
+		return
+	}
+	if !natsForm.MatchString(n.URL) {
+		bad("nats.url", "%q is not nats://HOST:PORT or tls://HOST:PORT, several with commas; names and passwords belong into nats.secret", n.URL)
+	}
+	keys := map[string]string{"credentials": s.Credentials, "password": s.Password, "ca": s.CA, "cert": s.Cert, "key": s.Key}
+	for field, key := range keys {
+		switch {
+		case key == "":
+		case s.Name == "":
+			bad("nats.secret."+field, "nats.secret.name is needed: the Secret that has the key %s", key)
+		case len(validation.IsConfigMapKey(key)) > 0:
+			bad("nats.secret."+field, "%q is not a key of a Secret", key)
+		}
+	}
+	if (s.Cert == "") != (s.Key == "") {
+		bad("nats.secret.cert", "nats.secret.cert and nats.secret.key go together")
+	}
+	if (n.User == "") != (s.Password == "") {
+		bad("nats.user", "nats.user and nats.secret.password go together")
+	}
 }

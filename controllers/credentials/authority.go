@@ -166,13 +166,15 @@ type Leaf struct {
 	Client bool
 }
 
-// Names of the Secrets. The last two are used by the controller itself.
+// Names of the Secrets. ControllerSecret and WebhookSecret are used by the controller itself.
 const (
 	AuthoritySecret  = "ebb-ca"
 	ActivatorSecret  = "ebb-activator-tls"
 	GatewaySecret    = "ebb-gateway-tls"
 	ControllerSecret = "ebb-controller-tls"
 	WebhookSecret    = "ebb-webhook-tls"
+	EventingSecret   = "ebb-eventing-tls"
+	NATSSecret       = "ebb-nats-tls"
 )
 
 // Leaves are the Secrets to keep. service is the one by which the kube-apiserver reaches admission.
@@ -184,6 +186,8 @@ func Leaves(namespace, service string) []Leaf {
 		{Secret: GatewaySecret, Role: trust.Gateway, Client: true},
 		{Secret: ControllerSecret, Role: trust.Controller, DNS: names, Server: true},
 		{Secret: WebhookSecret, DNS: names, Server: true},
+		{Secret: EventingSecret, Role: trust.Eventing, Client: true},
+		{Secret: NATSSecret, Role: trust.NATS, Server: true},
 	}
 }
 

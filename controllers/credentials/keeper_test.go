@@ -52,7 +52,7 @@ func (w *world) secret(name string) *corev1.Secret {
 func (w *world) versions() map[string]string {
 	w.t.Helper()
 	versions := map[string]string{}
-	for _, name := range []string{credentials.AuthoritySecret, credentials.ActivatorSecret, credentials.GatewaySecret, credentials.ControllerSecret, credentials.WebhookSecret} {
+	for _, name := range []string{credentials.AuthoritySecret, credentials.ActivatorSecret, credentials.GatewaySecret, credentials.ControllerSecret, credentials.WebhookSecret, credentials.EventingSecret, credentials.NATSSecret} {
 		versions[name] = w.secret(name).ResourceVersion
 	}
 	return versions

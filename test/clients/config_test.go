@@ -34,6 +34,10 @@ func TestKustomize(t *testing.T) {
 		"overlays/hostport": func(v *install.Values) {
 			v.Gateway.HostPort.Enabled, v.Gateway.Service.Type = true, corev1.ServiceTypeClusterIP
 		},
+		"overlays/external-nats": func(v *install.Values) {
+			v.NATS.Embedded, v.NATS.URL = false, "tls://nats.example.com:4222"
+			v.NATS.Secret = install.NATSSecret{Name: "nats-credentials", Credentials: "user.creds", CA: "ca.crt"}
+		},
 		"overlays/dev": func(v *install.Values) {
 			v.Single()
 			v.Gateway.Service.Type = corev1.ServiceTypeClusterIP
@@ -91,15 +95,33 @@ gateway:
     loadBalancerClass: example.com/lb
     externalTrafficPolicy: Local
     nodePorts: {http: 30080, https: 30443}
+eventing:
+  replicas: 3
+  resources: {requests: {cpu: "3", memory: 1Gi}}
+  nodeSelector: {pool: events}
+  tolerations: [{key: events, operator: Exists}]
+  annotations: {e: f}
+  args: [--verbose]
+nats:
+  storage: {size: 100Gi, class: fast, promised: 90Gi}
+  nodeSelector: {disk: fast}
+  tolerations: [{key: disk, operator: Exists}]
+  annotations: {g: h}
+  args: [--sync=always]
 networkPolicy: {metricsFrom: {"ebb.dev/metrics": null, team: monitoring}}
 settings:
   config-domain: {example.com: "", a.example.com: "selector:\n  team: a\n"}
   config-network: {domain-template: "{{.Name}}-{{.Namespace}}.{{.Domain}}", external-port: "8080"}
 `,
-		"node ports":      "{image: {repository: a/b}, gateway: {service: {type: NodePort, nodePorts: {https: 30443}}}}",
-		"host ports":      "{image: {repository: a/b}, gateway: {service: {type: ClusterIP, annotations: {a: b}}, hostPort: {enabled: true, http: 8080}}}",
-		"no policies":     "{image: {repository: a/b}, networkPolicy: {enabled: false}}",
-		"metrics for all": `{image: {repository: a/b}, networkPolicy: {metricsFrom: {"ebb.dev/metrics": null}}}`,
+		"node ports":  "{image: {repository: a/b}, gateway: {service: {type: NodePort, nodePorts: {https: 30443}}}}",
+		"host ports":  "{image: {repository: a/b}, gateway: {service: {type: ClusterIP, annotations: {a: b}}, hostPort: {enabled: true, http: 8080}}}",
+		"no eventing": "{image: {repository: a/b}, eventing: {enabled: false}}",
+		"other nats":  "{image: {repository: a/b}, nats: {embedded: false, url: \"nats://a:4222,tls://b:4222\"}}",
+		"other nats and all": "{image: {repository: a/b}, nats: {embedded: false, url: \"tls://nats:4222\", user: ebb, " +
+			"secret: {name: nats, credentials: user.creds, password: password, ca: ca.crt, cert: tls.crt, key: tls.key}}}",
+		"other nats without policies": "{image: {repository: a/b}, networkPolicy: {enabled: false}, nats: {embedded: false, url: \"tls://nats:4222\"}}",
+		"no policies":                 "{image: {repository: a/b}, networkPolicy: {enabled: false}}",
+		"metrics for all":             `{image: {repository: a/b}, networkPolicy: {metricsFrom: {"ebb.dev/metrics": null}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := template(t, program, text)
@@ -150,6 +172,11 @@ func TestChartRefuses(t *testing.T) {
 		image + "gateway: {hostPort: {http: 0}}":                 "http",
 		image + "gatway: {}":                                     "gatway",
 		image + "activator: {replica: 3}":                        "replica",
+		image + "eventing: {replicas: 0}":                        "replicas",
+		image + "nats: {embedded: false}":                        "url",
+		image + "nats: {url: \"nats://a:4222\"}":                 "url",
+		image + "nats: {embedded: false, url: \"nats://u:p@a\"}": "url",
+		image + "nats: {storage: {size: big}}":                   "size",
 		image + "settings: {config-mesh: {}}":                    "config-mesh",
 		image + "settings: {config-gc: {a: 1}}":                  "config-gc",
 	} {

@@ -32,8 +32,8 @@ func chart(files Files) error {
 			if err != nil {
 				return err
 			}
-			if kind == "NetworkPolicy" {
-				document = "{{- if .Values.networkPolicy.enabled }}\n---\n" + document + "{{- end }}\n"
+			if condition := conditionOf(o); condition != "" {
+				document = "{{- if " + condition + " }}\n---\n" + document + "{{- end }}\n"
 			} else {
 				document = "---\n" + document
 			}

@@ -50,11 +50,31 @@ func item(text string) form {
 	return func(indent, _ string) string { return indent + "- " + text + "\n" }
 }
 
+// conditionOf is when an object is there; "" is always.
+func conditionOf(o client.Object) string {
+	var all []string
+	switch o.GetLabels()[install.ComponentLabel] {
+	case "eventing":
+		all = []string{".Values.eventing.enabled"}
+	case "nats":
+		all = []string{".Values.eventing.enabled", ".Values.nats.embedded"}
+	}
+	if o.GetObjectKind().GroupVersionKind().Kind == "NetworkPolicy" {
+		all = append(all, ".Values.networkPolicy.enabled")
+	}
+	if len(all) < 2 {
+		return strings.Join(all, "")
+	}
+	return "and " + strings.Join(all, " ")
+}
+
 // placesOf are what the chart's values change in an object.
 func placesOf(o client.Object) []place {
 	switch o := o.(type) {
 	case *appsv1.Deployment:
 		return placesOfDeployment(o)
+	case *appsv1.StatefulSet:
+		return placesOfStore(o)
 	case *corev1.Service:
 		if o.Name == install.GatewayName {
 			return placesOfGatewayService()
@@ -80,22 +100,10 @@ func placesOf(o client.Object) []place {
 func placesOfDeployment(d *appsv1.Deployment) []place {
 	part := d.Labels[install.ComponentLabel]
 	of := ".Values." + part + "."
-	const template, container = "spec.template.", "spec.template.spec.containers.0."
-	image, digest := "ebb", ".Values.image.digests.ebb"
-	if part == "gateway" {
-		image, digest = "ebb-gateway", ".Values.image.digests.gateway"
-	}
 	args := d.Spec.Template.Spec.Containers[0].Args
-	places := []place{
-		{"spec.replicas", value(of + "replicas | int")},
-		{template + "metadata.annotations", block(of + "annotations")},
-		{template + "spec.nodeSelector", block(of + "nodeSelector")},
-		{template + "spec.tolerations", block(of + "tolerations")},
-		{template + "spec.imagePullSecrets", block(".Values.image.pullSecrets")},
-		{container + "image", value(fmt.Sprintf(`include "ebb.image" (list $ %q %s)`, image, digest))},
-		{container + "imagePullPolicy", value(".Values.image.pullPolicy")},
-		{container + "resources", block(of + "resources")},
-		{fmt.Sprintf("%sargs.%d", container, len(args)), items(of + "args")},
+	places := append(placesOfPod(part, args), place{"spec.replicas", value(of + "replicas | int")})
+	if part == "eventing" {
+		return append(places, placesOfClient(args)...)
 	}
 	for i, arg := range args {
 		if name, _, _ := strings.Cut(arg, "="); name == "--drain-timeout" {
@@ -103,7 +111,7 @@ func placesOfDeployment(d *appsv1.Deployment) []place {
 		}
 	}
 	if part != "controller" {
-		places = append(places, place{template + "spec.terminationGracePeriodSeconds", value(fmt.Sprintf("add %d (%sdrainSeconds | int)", install.DrainMargin, of))})
+		places = append(places, place{podAt + "spec.terminationGracePeriodSeconds", value(fmt.Sprintf("add %d (%sdrainSeconds | int)", install.DrainMargin, of))})
 	}
 	if part == "gateway" {
 		on := of + "hostPort.enabled"
@@ -115,6 +123,28 @@ func placesOfDeployment(d *appsv1.Deployment) []place {
 		)
 	}
 	return places
+}
+
+// Where the pods of a part are, and their container.
+const podAt, container = "spec.template.", "spec.template.spec.containers.0."
+
+// placesOfPod are what every part has.
+func placesOfPod(part string, args []string) []place {
+	of := ".Values." + part + "."
+	image, digest := "ebb", ".Values.image.digests.ebb"
+	if part == "gateway" {
+		image, digest = "ebb-gateway", ".Values.image.digests.gateway"
+	}
+	return []place{
+		{podAt + "metadata.annotations", block(of + "annotations")},
+		{podAt + "spec.nodeSelector", block(of + "nodeSelector")},
+		{podAt + "spec.tolerations", block(of + "tolerations")},
+		{podAt + "spec.imagePullSecrets", block(".Values.image.pullSecrets")},
+		{container + "image", value(fmt.Sprintf(`include "ebb.image" (list $ %q %s)`, image, digest))},
+		{container + "imagePullPolicy", value(".Values.image.pullPolicy")},
+		{container + "resources", block(of + "resources")},
+		{fmt.Sprintf("%sargs.%d", container, len(args)), items(of + "args")},
+	}
 }
 
 func placesOfGatewayService() []place {

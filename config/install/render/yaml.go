@@ -17,6 +17,15 @@ func Content(o client.Object) (map[string]any, error) {
 		return nil, fmt.Errorf("%s %s: %w", o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), err)
 	}
 	delete(content, "status")
+	claims, _, _ := unstructured.NestedSlice(content, "spec", "volumeClaimTemplates")
+	for _, c := range claims {
+		delete(c.(map[string]any), "status")
+	}
+	if len(claims) > 0 {
+		if err := unstructured.SetNestedSlice(content, claims, "spec", "volumeClaimTemplates"); err != nil {
+			return nil, err
+		}
+	}
 	prune(content)
 	return content, nil
 }
