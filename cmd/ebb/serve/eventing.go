@@ -2,15 +2,11 @@ package serve
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +53,7 @@ type eventingOptions struct {
 	store                 jetstream.Options
 	passwordFile          string
 	storeTLS              tlsFiles
+	storeEmbedded         bool
 	clusterLocal          string
 	control               string
 	controlTLS            tlsFiles
@@ -95,6 +92,7 @@ and keeps the topics of the store.`,
 	f.StringVar(&o.storeTLS.cert, "nats-tls-cert", "", "certificate `FILE` of this client of the NATS servers")
 	f.StringVar(&o.storeTLS.key, "nats-tls-key", "", "private key `FILE` of this client of the NATS servers")
 	f.StringVar(&o.storeTLS.ca, "nats-tls-ca", "", "`FILE` with the authorities of the NATS servers")
+	f.BoolVar(&o.storeEmbedded, "nats-embedded", false, "the NATS server is Ebb's own, started by \"ebb nats\": each of the two shows the other a certificate for its role, from the files of --nats-tls-…, which are read again when they change")
 	f.StringVar(&o.clusterLocal, "cluster-local", "", "`HOST:PORT` of the gateways' in-cluster listener, for names under .svc.cluster.local where there is no cluster DNS")
 	f.StringVar(&o.control, "control", "", "`HOST:PORT` of the control plane, whose autoscaler is told what is still to be delivered; several with commas between them, or a name that stands for several, where replicas take turns. Nobody is told when not given")
 	o.controlTLS.flags(f)
@@ -119,7 +117,7 @@ func (o *eventingOptions) run(ctx context.Context) error {
 	if o.ingressURL == "" {
 		o.ingressURL = "http://broker-ingress." + o.namespace + "." + settings.ClusterLocalDomain
 	}
-	if err := o.storeSecrets(); err != nil {
+	if err := o.storeSecrets(log); err != nil {
 		return err
 	}
 	config, err := (&controllerOptions{kubeconfig: o.kubeconfig}).restConfig()
@@ -325,45 +323,6 @@ func (o *opening) Start(ctx context.Context) error {
 		}
 	}
 	o.parts.open.Store(true)
-	return nil
-}
-
-func (o *eventingOptions) storeSecrets() error {
-	if o.passwordFile != "" {
-		text, err := os.ReadFile(o.passwordFile)
-		if err != nil {
-			return fmt.Errorf("--nats-password-file: %w", err)
-		}
-		o.store.Password = strings.TrimRight(string(text), "\r\n")
-	}
-	f := o.storeTLS
-	if f.empty() {
-		return nil
-	}
-	o.store.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	if f.ca != "" {
-		bundle, err := os.ReadFile(f.ca)
-		if err != nil {
-			return fmt.Errorf("--nats-tls-ca: %w", err)
-		}
-		o.store.TLS.RootCAs = x509.NewCertPool()
-		if !o.store.TLS.RootCAs.AppendCertsFromPEM(bundle) {
-			return fmt.Errorf("--nats-tls-ca %s: it has no certificate in PEM", f.ca)
-		}
-	}
-	if (f.cert == "") != (f.key == "") {
-		return errors.New("--nats-tls-cert and --nats-tls-key: both are needed, or none")
-	}
-	if f.cert == "" {
-		return nil
-	}
-	if _, err := tls.LoadX509KeyPair(f.cert, f.key); err != nil {
-		return fmt.Errorf("--nats-tls-cert, --nats-tls-key: %w", err)
-	}
-	o.store.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key) // it may have been renewed
-		return &pair, err
-	}
 	return nil
 }
 

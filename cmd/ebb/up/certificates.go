@@ -17,8 +17,8 @@ const nodeName = "ebb"
 // the rights that it has there and no others.
 const controllerUser = objects.ControllerUser
 
-// eventingUser is what it calls the eventing part.
-const eventingUser = "system:serviceaccount:ebb-system:ebb-eventing"
+// eventingUser is what it calls the eventing part, likewise.
+const eventingUser = objects.EventingUser
 
 // certificates of the platform. Three authorities: what speaks to Kubernetes says
 // nothing about who may speak to Ebb's control plane, or in other users' names.
@@ -38,12 +38,13 @@ func certificates() []pki.Certificate {
 		{Name: "node-metrics", CommonName: metricsHost, Authority: kube, Server: true, DNS: []string{metricsHost}},
 		{Name: frontProxy, CommonName: frontProxy, Authority: front, Client: true},
 		{Name: "controller", CommonName: controllerUser, Authority: kube, Client: true},
-		{Name: "eventing", CommonName: eventingUser, Organization: "system:masters", Authority: kube, Client: true},
+		{Name: "eventing", CommonName: eventingUser, Authority: kube, Client: true},
 		{Name: "webhook", CommonName: "ebb-webhook", Authority: mesh, Server: true, DNS: []string{"localhost"}, IPs: []net.IP{loopback}},
 		{Name: "mesh-controller", CommonName: "ebb-controller", Authority: mesh, Server: true, URI: trust.Controller.URI()},
 		{Name: "mesh-activator", CommonName: "ebb-activator", Authority: mesh, Server: true, Client: true, URI: trust.Activator.URI()},
 		{Name: "mesh-eventing", CommonName: "ebb-eventing", Authority: mesh, Client: true, URI: trust.Eventing.URI()},
 		{Name: "mesh-gateway", CommonName: "ebb-gateway", Authority: mesh, Client: true, URI: trust.Gateway.URI()},
+		{Name: "mesh-nats", CommonName: "ebb-nats", Authority: mesh, Server: true, URI: trust.NATS.URI()},
 	}
 }
 

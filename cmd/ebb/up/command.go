@@ -61,7 +61,7 @@ func Command() *cobra.Command {
 	f.StringVar(&o.Data, "data", "", "`DIR` that keeps all state; ~/.local/share/ebb when not given")
 	f.BoolVar(&o.Clean, "clean", false, "begin with nothing: delete the services and images of earlier runs")
 	f.StringVar(&try, "try", "", "then deploy the Go package in `PATH`, call it from zero and say what happened")
-	f.StringVar(&o.AuditLog, "audit-log", "", "`FILE` for a line of each request of the controller to the kube-apiserver")
+	f.StringVar(&o.AuditLog, "audit-log", "", "`FILE` for a line of each request of the controller and of the eventing part to the kube-apiserver")
 	_ = f.MarkHidden("audit-log")
 	_ = cmd.MarkFlagDirname("data")
 	_ = cmd.MarkFlagDirname("try")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,7 +31,7 @@ const (
 )
 
 // install puts what Ebb needs into the kube-apiserver: its kinds, its namespace, the
-// controller's rights, its settings and its admission. Whatever is there already is brought up to date.
+// rights of the controller and of the eventing part, its settings and its admission. Whatever is there already is brought up to date.
 func (l *layout) install(ctx context.Context, c client.Client) error {
 	kinds, err := config.CRDs()
 	if err != nil {
@@ -41,7 +42,7 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 		errs = append(errs, apply(ctx, c, kinds[i], apiextensionsv1.SchemeGroupVersion.String(), "CustomResourceDefinition"))
 	}
 	errs = append(errs, apply(ctx, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}, "v1", "Namespace"))
-	for _, right := range objects.ControllerRights() {
+	for _, right := range slices.Concat(objects.ControllerRights(), objects.EventingRights()) {
 		gvk := right.GetObjectKind().GroupVersionKind()
 		errs = append(errs, apply(ctx, c, right, gvk.GroupVersion().String(), gvk.Kind))
 	}
@@ -73,18 +74,25 @@ func (l *layout) install(ctx context.Context, c client.Client) error {
 	return allowed(ctx, c)
 }
 
-// allowed waits until the kube-apiserver goes by the controller's rights.
+// allowed waits until the kube-apiserver goes by the rights.
 func allowed(ctx context.Context, c client.Client) error {
-	for _, asked := range []authorizationv1.ResourceAttributes{
-		{Verb: "list", Resource: "pods"}, {Verb: "get", Resource: "configmaps", Namespace: systemNamespace},
+	for _, may := range []struct {
+		user  string
+		asked authorizationv1.ResourceAttributes
+	}{
+		{controllerUser, authorizationv1.ResourceAttributes{Verb: "list", Resource: "pods"}},
+		{controllerUser, authorizationv1.ResourceAttributes{Verb: "get", Resource: "configmaps", Namespace: systemNamespace}},
+		{eventingUser, authorizationv1.ResourceAttributes{Verb: "list", Resource: "namespaces"}},
+		{eventingUser, authorizationv1.ResourceAttributes{Verb: "get", Resource: "configmaps", Namespace: systemNamespace}},
 	} {
+		asked := may.asked
 		err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: controllerUser, ResourceAttributes: &asked}}
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: may.user, ResourceAttributes: &asked}}
 			err := c.Create(ctx, review)
 			return review.Status.Allowed, err
 		})
 		if err != nil {
-			return fmt.Errorf("the controller may not %s %s: %w", asked.Verb, asked.Resource, err)
+			return fmt.Errorf("%s may not %s %s: %w", may.user, asked.Verb, asked.Resource, err)
 		}
 	}
 	return nil

@@ -8,6 +8,6 @@ import (
 
 // admissionHooks tell the kube-apiserver to ask Ebb's admission at url, an https base.
 func admissionHooks(url string, bundle []byte) []client.Object {
-	mutating, validating := admission.Configurations(admission.Target{URL: url, CABundle: bundle, Controller: controllerUser})
+	mutating, validating := admission.Configurations(admission.Target{URL: url, CABundle: bundle, Controller: controllerUser, Eventing: eventingUser})
 	return []client.Object{mutating, validating}
 }

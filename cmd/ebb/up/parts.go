@@ -178,12 +178,12 @@ func (l *layout) apiserver() supervise.Spec {
 
 func (l *layout) auditPolicy() string { return l.dir.Path("audit-policy.yaml") }
 
-// auditPolicy is of the controller's requests, without what is in them.
+// auditPolicy is of the requests of the controller and of the eventing part, without what is in them.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
-- {level: Metadata, users: ["` + controllerUser + `"]}
+- {level: Metadata, users: ["` + controllerUser + `", "` + eventingUser + `"]}
 - {level: None}
 `
 
@@ -265,8 +265,10 @@ func (l *layout) activator(i int) supervise.Spec {
 
 // nats is the store of events. A test's platform may lose what the machine loses, as with etcd.
 func (l *layout) nats() supervise.Spec {
+	p := l.dir.PKI
 	return l.spec(partNATS, l.programs.ebb, httpReady("http://"+l.at("nats-metrics")+"/readyz"),
-		"nats", "--name=ebb", "--listen="+l.at("nats"), "--data="+l.dir.Path("events"), "--metrics-listen="+l.at("nats-metrics"))
+		"nats", "--name=ebb", "--listen="+l.at("nats"), "--data="+l.dir.Path("events"), "--metrics-listen="+l.at("nats-metrics"),
+		"--tls-cert="+p("mesh-nats.crt"), "--tls-key="+p("mesh-nats.key"), "--tls-ca="+p("mesh-ca.crt"))
 }
 
 // EventsURL is where events are sent: the address of a Broker is its namespace and name below it. It is an
@@ -276,8 +278,9 @@ func (l *layout) eventsURL() string { return "http://" + l.at("events") }
 func (l *layout) eventing() supervise.Spec {
 	p := l.dir.PKI
 	args := []string{
-		"eventing", "--kubeconfig=" + l.dir.PKI("eventing.kubeconfig"), "--namespace=" + systemNamespace,
-		"--listen=" + l.at("events"), "--ingress-url=" + l.eventsURL(), "--nats=nats://" + l.at("nats"), "--cluster-local=" + l.at("internal"),
+		"eventing", "--kubeconfig=" + p("eventing.kubeconfig"), "--namespace=" + systemNamespace,
+		"--listen=" + l.at("events"), "--ingress-url=" + l.eventsURL(), "--nats=nats://" + l.at("nats"),
+		"--nats-embedded", "--nats-tls-cert=" + p("mesh-eventing.crt"), "--nats-tls-key=" + p("mesh-eventing.key"), "--nats-tls-ca=" + p("mesh-ca.crt"), "--cluster-local=" + l.at("internal"),
 		"--control=" + l.at("xds"), "--tls-cert=" + p("mesh-eventing.crt"), "--tls-key=" + p("mesh-eventing.key"), "--tls-ca=" + p("mesh-ca.crt"),
 		"--metrics-listen=" + l.at("eventing-metrics"), "--inspect-listen=" + l.at("eventing-inspect"), "--leader-elect=false", "--drain-timeout=5s",
 	}
