@@ -50,6 +50,7 @@ func Command(version string) *cobra.Command {
 		Use:   "install",
 		Short: "Install Ebb on a Kubernetes cluster, or upgrade it",
 		Long: "Install Ebb on the cluster of the kubeconfig, or bring it to this version: kinds, rights, settings, controller, activators, gateways,\n" +
+			"the store of events and eventing, " +
 			"one after the other, each waited for, so that no request is lost. What an older version had and this one has not is removed.\n" +
 			"Settings that were written into the ConfigMaps of ebb-system stay.",
 		Example: "  ebb install --repository registry.example.com/ebb --domain example.com\n" +
@@ -82,7 +83,7 @@ func Command(version string) *cobra.Command {
 	p.StringVar(&f.digest, "digest", "", "`sha256:…` of the image ebb, instead of the tag")
 	p.StringVar(&f.gatewayDigest, "gateway-digest", "", "`sha256:…` of the image ebb-gateway, instead of the tag")
 	p.StringArrayVar(&f.pullSecrets, "pull-secret", nil, "`NAME` of a Secret of ebb-system with which the images are pulled")
-	p.Int32Var(&f.replicas, "replicas", 2, "`NUMBER` of controllers, of activators and of gateways")
+	p.Int32Var(&f.replicas, "replicas", 2, "`NUMBER` of controllers, of activators, of gateways and of eventing parts")
 	p.StringVar(&f.gateway, "gateway", byLoadBalancer, "`WAY` by which gateways are reached: loadbalancer, nodeport, hostport (ports 80 and 443 of their nodes) or clusterip")
 	p.StringVar(&f.domain, "domain", "", "`DOMAIN` of Services: NAME.NAMESPACE.DOMAIN; without any they are reached inside the cluster only")
 	p.BoolVar(&f.dryRun, "dry-run", false, "print the objects, as -o yaml does, and ask no cluster")

@@ -38,7 +38,7 @@ func TestPrinted(t *testing.T) {
 		}
 	}
 	text, err = run("-o", "yaml", "--values", file, "--replicas", "1")
-	if err != nil || strings.Contains(text, "replicas: 7") || strings.Count(text, "replicas: 1\n") != 3 {
+	if err != nil || strings.Contains(text, "replicas: 7") || strings.Count(text, "replicas: 1\n") != 5 {
 		t.Errorf("flags do not win: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/eventing"
 	"ebb.dev/ebb/cmd/ebb/up"
 	"ebb.dev/ebb/config"
 	objects "ebb.dev/ebb/config/install"
@@ -54,7 +55,7 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	config := kubetest.Start(t)
-	kubetest.Controllers(t, config, "deployment-controller", "replicaset-controller", "garbage-collector-controller", "namespace-controller")
+	kubetest.Controllers(t, config, "deployment-controller", "replicaset-controller", "statefulset-controller", "persistentvolumeclaim-protection-controller", "garbage-collector-controller", "namespace-controller")
 	c, err := newClient(config)
 	if err != nil {
 		t.Fatal(err)
@@ -164,14 +165,14 @@ func TestInstall(t *testing.T) {
 		t.Fatalf("%v\n%s", err, c.out)
 	}
 	order := slices.Compact(slices.Clone(*parts))
-	if !slices.Equal(order, []string{"controller", "activator", "gateway"}) {
+	if !slices.Equal(order, []string{"controller", "activator", "gateway", "nats", "eventing"}) {
 		t.Errorf("pods came in the order %v", *parts)
 	}
 	kinds, err := config.CRDs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"installing Ebb v1", fmt.Sprintf("%d kinds are served", len(kinds)), "controller: 2 of 2 ready", "activator: 2 of 2 ready", "gateway: 2 of 2 ready", "Ebb v1 is installed", "no address yet", "inside the cluster only"} {
+	for _, line := range []string{"installing Ebb v1", fmt.Sprintf("%d kinds are served", len(kinds)), "controller: 2 of 2 ready", "activator: 2 of 2 ready", "gateway: 2 of 2 ready", "nats: 1 of 1 ready", "eventing: 2 of 2 ready", "Ebb v1 is installed", "no address yet", "inside the cluster only"} {
 		if !strings.Contains(c.out.String(), line) {
 			t.Errorf("no line %q in:\n%s", line, c.out)
 		}
@@ -200,14 +201,18 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	generation := func() (g []int64) {
-		for _, name := range []string{objects.ControllerName, objects.ActivatorName, objects.GatewayName} {
+		for _, name := range []string{objects.ControllerName, objects.ActivatorName, objects.GatewayName, objects.EventingName} {
 			var d appsv1.Deployment
 			if err := c.Get(ctx, client.ObjectKey{Namespace: objects.Namespace, Name: name}, &d); err != nil {
 				t.Fatal(err)
 			}
 			g = append(g, d.Generation)
 		}
-		return g
+		var s appsv1.StatefulSet
+		if err := c.Get(ctx, client.ObjectKey{Namespace: objects.Namespace, Name: objects.NATSName}, &s); err != nil {
+			t.Fatal(err)
+		}
+		return append(g, s.Generation)
 	}
 	was := generation()
 	c.version = "v2"
@@ -271,6 +276,48 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// TestUninstallBroken: what eventing holds on to goes where no eventing part and no controller runs.
+func TestUninstallBroken(t *testing.T) {
+	c := newCluster(t)
+	c.wait = false
+	ctx := within(t)
+	broker := &unstructured.Unstructured{}
+	broker.SetGroupVersionKind(schema.GroupVersionKind{Group: "eventing.knative.dev", Version: "v1", Kind: "Broker"})
+	broker.SetNamespace("default")
+	broker.SetName("held")
+	broker.SetFinalizers([]string{eventing.Finalizer})
+	if err := c.Create(ctx, broker); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.install(ctx, values()); err != nil {
+		t.Fatal(err)
+	}
+	// From here on every change of a Broker is refused, as nobody answers.
+	refused := func() error {
+		other := broker.DeepCopy()
+		other.SetResourceVersion("")
+		other.SetName("other")
+		return c.Create(ctx, other, client.DryRunAll)
+	}
+	for err := refused(); !isRefused(err); err = refused() {
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.uninstall(ctx, true); err != nil {
+		t.Fatalf("%v\n%s", err, c.out)
+	}
+	for _, line := range []string{"no eventing part runs: 1 objects", "its admission is removed first", "Ebb is removed"} {
+		if !strings.Contains(c.out.String(), line) {
+			t.Errorf("no line %q in:\n%s", line, c.out)
+		}
+	}
+}
+
+func isRefused(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+}
+
 // TestRestricted: the API server's own admission takes every pod of ours in the namespace as it is labelled.
 func TestRestricted(t *testing.T) {
 	c := newCluster(t)
@@ -294,19 +341,27 @@ func TestRestricted(t *testing.T) {
 			pods := 0
 			for _, s := range stages {
 				for _, o := range s.Objects {
-					d, ok := o.(*appsv1.Deployment)
-					if !ok {
+					var template corev1.PodTemplateSpec
+					switch o := o.(type) {
+					case *appsv1.Deployment:
+						template = o.Spec.Template
+					case *appsv1.StatefulSet:
+						template = o.Spec.Template
+						// What the StatefulSet's controller adds.
+						claim := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data-ebb-nats-0"}
+						template.Spec.Volumes = append(template.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: claim}})
+					default:
 						continue
 					}
 					pods++
-					pod := &corev1.Pod{ObjectMeta: *d.Spec.Template.ObjectMeta.DeepCopy(), Spec: d.Spec.Template.Spec}
-					pod.Name, pod.Namespace = d.Name, objects.Namespace
+					pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: template.Spec}
+					pod.Name, pod.Namespace = o.GetName(), objects.Namespace
 					if err := c.Create(t.Context(), pod, client.DryRunAll); err != nil {
-						t.Errorf("%s: %v", d.Name, err)
+						t.Errorf("%s: %v", o.GetName(), err)
 					}
 				}
 			}
-			if pods != 3 {
+			if pods != 5 {
 				t.Errorf("%d pods were tried", pods)
 			}
 			open := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: objects.Namespace, Name: "open"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}}}

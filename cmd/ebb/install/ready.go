@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,10 +22,10 @@ const lookEvery = 250 * time.Millisecond
 // ready waits until a stage works: kinds are served, pods are ready and those of before are gone from the Deployment.
 func (i *installer) ready(ctx context.Context, stage objects.Stage) error {
 	for _, o := range stage.Objects {
-		switch o := o.(type) {
-		case *appsv1.Deployment:
+		switch o.(type) {
+		case *appsv1.Deployment, *appsv1.StatefulSet:
 			if !i.wait {
-				i.say.Line("%s: written, not waited for", o.Name)
+				i.say.Line("%s: written, not waited for", o.GetName())
 				continue
 			}
 			if err := i.rolledOut(ctx, o); err != nil {
@@ -72,27 +73,55 @@ func (i *installer) established(ctx context.Context, name string) error {
 	return nil
 }
 
-// rolledOut waits until all pods of a Deployment are those of its template and ready.
-func (i *installer) rolledOut(ctx context.Context, want *appsv1.Deployment) error {
-	part := strings.TrimPrefix(want.Name, "ebb-")
+// rollout is how far the pods of a part are.
+type rollout struct {
+	wanted, updated, available, all int32
+	seen                            bool   // its controller has seen its present form
+	refused                         string // why no pod can be made
+}
+
+// rolloutOf a Deployment or a StatefulSet.
+func (i *installer) rolloutOf(ctx context.Context, of client.Object) (rollout, error) {
+	if _, ok := of.(*appsv1.StatefulSet); ok {
+		var s appsv1.StatefulSet
+		err := i.Get(ctx, client.ObjectKeyFromObject(of), &s)
+		if err != nil {
+			return rollout{}, err
+		}
+		return rollout{*s.Spec.Replicas, s.Status.UpdatedReplicas, s.Status.AvailableReplicas, s.Status.Replicas, s.Status.ObservedGeneration >= s.Generation, ""}, nil
+	}
+	var d appsv1.Deployment
+	if err := i.Get(ctx, client.ObjectKeyFromObject(of), &d); err != nil {
+		return rollout{}, err
+	}
+	r := rollout{*d.Spec.Replicas, d.Status.UpdatedReplicas, d.Status.AvailableReplicas, d.Status.Replicas, d.Status.ObservedGeneration >= d.Generation, ""}
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
+			r.refused = "no pod can be made: " + c.Message
+		}
+	}
+	return r, nil
+}
+
+// rolledOut waits until all pods of a part are those of its template and ready.
+func (i *installer) rolledOut(ctx context.Context, want client.Object) error {
+	part := strings.TrimPrefix(want.GetName(), "ebb-")
 	var said, wrong, told string
 	err := wait.PollUntilContextCancel(ctx, lookEvery, true, func(ctx context.Context) (bool, error) {
-		var d appsv1.Deployment
-		if err := i.Get(ctx, client.ObjectKeyFromObject(want), &d); err != nil {
+		r, err := i.rolloutOf(ctx, want)
+		if err != nil {
 			wrong = err.Error()
 			return false, nil //nolint:nilerr // it is asked again
 		}
-		wanted := *d.Spec.Replicas
-		done := d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas == wanted && d.Status.AvailableReplicas == wanted && d.Status.Replicas == wanted
-		if text := fmt.Sprintf("%s: %d of %d ready", part, min(d.Status.AvailableReplicas, d.Status.UpdatedReplicas), wanted); text != said {
+		if text := fmt.Sprintf("%s: %d of %d ready", part, min(r.available, r.updated), r.wanted); text != said {
 			said = text
 			i.say.Line("%s", text)
 		}
-		if done {
+		if r.seen && r.updated == r.wanted && r.available == r.wanted && r.all == r.wanted {
 			return true, nil
 		}
 		// Once a trouble: Kubernetes says the same in other words again and again.
-		wrong = i.trouble(ctx, &d)
+		wrong = cmp.Or(r.refused, i.trouble(ctx, part))
 		if what, _, _ := strings.Cut(wrong, ": "); what != told {
 			if told = what; wrong != "" {
 				i.say.Line("%s: %s", part, wrong)
@@ -104,22 +133,18 @@ func (i *installer) rolledOut(ctx context.Context, want *appsv1.Deployment) erro
 	case err == nil:
 		return nil
 	case context.Cause(ctx) != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return fmt.Errorf("%s is not ready: interrupted; `ebb install` goes on where it was", want.Name)
+		return fmt.Errorf("%s is not ready: interrupted; `ebb install` goes on where it was", want.GetName())
 	case wrong == "":
-		return fmt.Errorf("%s is not ready in time (--timeout): `kubectl describe pods -n %s -l %s=%s` says more; `ebb install` goes on where it was", want.Name, objects.Namespace, objects.ComponentLabel, part)
+		return fmt.Errorf("%s is not ready in time (--timeout): `kubectl describe pods -n %s -l %s=%s` says more; `ebb install` goes on where it was", want.GetName(), objects.Namespace, objects.ComponentLabel, part)
 	}
-	return fmt.Errorf("%s is not ready in time (--timeout): %s; `ebb install` goes on where it was", want.Name, wrong)
+	return fmt.Errorf("%s is not ready in time (--timeout): %s; `ebb install` goes on where it was", want.GetName(), wrong)
 }
 
-// trouble is what keeps the pods of a Deployment from being ready, and what to do; "" for nothing that is known.
-func (i *installer) trouble(ctx context.Context, d *appsv1.Deployment) string {
-	for _, c := range d.Status.Conditions {
-		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
-			return "no pod can be made: " + c.Message
-		}
-	}
+// trouble is what keeps the pods of a part from being ready, and what to do; "" for nothing that is known.
+func (i *installer) trouble(ctx context.Context, part string) string {
 	var pods corev1.PodList
-	if err := i.List(ctx, &pods, client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)); err != nil {
+	of := client.MatchingLabels{objects.PartOfLabel: objects.PartOf, objects.ComponentLabel: part}
+	if err := i.List(ctx, &pods, client.InNamespace(objects.Namespace), of); err != nil {
 		return ""
 	}
 	for n := range pods.Items {

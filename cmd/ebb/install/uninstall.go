@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	admissionregistration "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"ebb.dev/ebb/apis/admission"
+	"ebb.dev/ebb/apis/eventing"
 	"ebb.dev/ebb/cmd/ebb/up"
 	"ebb.dev/ebb/config"
 	objects "ebb.dev/ebb/config/install"
@@ -71,7 +75,7 @@ func (i *installer) uninstall(ctx context.Context, all bool) error {
 	if err := i.deleteAll(ctx, there); err != nil {
 		return err
 	}
-	// Gateways first, the kinds and the namespace last.
+	// What runs goes in the order against the installation's, the kinds and the namespace last.
 	var last []reference
 	for _, r := range slices.Backward(list.Objects) {
 		if r.Kind == kindOfKinds.Kind || r.Kind == "Namespace" {
@@ -158,11 +162,64 @@ func (i *installer) deleteAll(ctx context.Context, lists []unstructured.Unstruct
 			return false, err
 		}
 		left = summary(there)
+		if err := i.letGo(ctx, there); err != nil {
+			return false, err
+		}
 		return len(there) == 0, nil
 	})
 	if err != nil {
 		return fmt.Errorf("wait until they are gone: %w: still there: %s (`kubectl get -A ksvc,revisions -o yaml` shows what they wait for, such as finalizers)", err, left)
 	}
+	return nil
+}
+
+// letGo takes the store's finalizer off objects that are deleted, where no eventing part runs that would: what they have in
+// Ebb's own store goes with its volume.
+func (i *installer) letGo(ctx context.Context, lists []unstructured.UnstructuredList) error {
+	var d appsv1.Deployment
+	err := i.Get(ctx, client.ObjectKey{Namespace: objects.Namespace, Name: objects.EventingName}, &d)
+	if client.IgnoreNotFound(err) != nil {
+		return explain(err, "look for the eventing part")
+	}
+	if err == nil && d.Status.AvailableReplicas > 0 {
+		return nil
+	}
+	count := 0
+	for n := range lists {
+		for m := range lists[n].Items {
+			o := &lists[n].Items[m]
+			if o.GetDeletionTimestamp() == nil || !slices.Contains(o.GetFinalizers(), eventing.Finalizer) {
+				continue
+			}
+			before := o.DeepCopy()
+			o.SetFinalizers(slices.DeleteFunc(o.GetFinalizers(), func(f string) bool { return f == eventing.Finalizer }))
+			err := i.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+				continue // it is looked at again
+			}
+			if err != nil && strings.Contains(err.Error(), "failed calling webhook") {
+				return i.unhook(ctx) // no controller runs either; it is looked at again
+			}
+			if err != nil {
+				return explain(err, "take the finalizer off "+describe(o.GroupVersionKind(), o))
+			}
+			count++
+		}
+	}
+	if count > 0 {
+		i.say.Line("no eventing part runs: %d objects of eventing go without it; what they have in a NATS cluster of yours stays there", count)
+	}
+	return nil
+}
+
+// unhook has the kube-apiserver ask nobody: what would be asked is not there.
+func (i *installer) unhook(ctx context.Context) error {
+	for kind, name := range map[string]string{"MutatingWebhookConfiguration": admission.MutatingName, "ValidatingWebhookConfiguration": admission.ValidatingName} {
+		if err := i.gone(ctx, reference{Group: admissionregistration.GroupName, Version: "v1", Kind: kind, Name: name}); err != nil {
+			return err
+		}
+	}
+	i.say.Line("no controller runs: its admission is removed first")
 	return nil
 }
 
