@@ -89,5 +89,7 @@ func eventingOwnRules() []rbacv1.PolicyRule {
 		rule("", one("configmaps"), read),
 		rule("coordination.k8s.io", one("leases"), []string{"create"}),
 		rule("coordination.k8s.io", one("leases"), []string{"get", "update"}, EventingName),
+		// Who leads, as an Event of the lease.
+		rule("", one("events"), []string{"create"}),
 	}
 }

@@ -26,6 +26,8 @@ func (r right) String() string {
 // request is one line of the audit log.
 type request struct {
 	Verb   string
+	User   struct{ Username string }
+	As     *struct{ Username string }                                        `json:"impersonatedUser"`
 	Object struct{ APIGroup, Resource, Subresource, Namespace, Name string } `json:"objectRef"`
 	Status struct {
 		Code    int
@@ -42,8 +44,9 @@ func (r *request) right() right {
 	return right{r.Verb, r.Object.APIGroup, resource}
 }
 
-// read counts what was done, and lists what was forbidden.
-func read(log io.Reader) (used map[right]int, forbidden []string, err error) {
+// read counts what a user has done, and lists what it was forbidden. What it did as another user is that one's right; its own is
+// to act as that one.
+func read(log io.Reader, user string) (used map[right]int, forbidden []string, err error) {
 	used = map[right]int{}
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
@@ -51,6 +54,13 @@ func read(log io.Reader) (used map[right]int, forbidden []string, err error) {
 		var r request
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return nil, nil, fmt.Errorf("line %q: %w", lines.Text(), err)
+		}
+		if r.User.Username != user {
+			continue
+		}
+		if r.As != nil {
+			used[right{"impersonate", "", "serviceaccounts"}]++
+			continue
 		}
 		if r.Object.Resource == "" {
 			continue // discovery
