@@ -1,6 +1,7 @@
 package install
 
 import (
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -14,28 +15,26 @@ const (
 	natsSecret     = "ebb-nats-tls"
 	// natsURL is where Ebb's own store of events is.
 	natsURL = "nats://" + NATSName + "." + Namespace + ".svc:4222"
-	// NATSVolume is the volume with what the store asks for.
+	// NATSVolume and NATSFolder have what a store of the user's asks for.
 	NATSVolume = "nats-credentials"
+	NATSFolder = "/etc/ebb/nats"
 	// eventingDrain is how long deliveries in flight may take once it is told to end; others make them again.
 	eventingDrain = 25
 )
 
 // eventing takes and delivers events.
 func eventing(v Values) []client.Object {
-	var volumes []corev1.Volume
-	var mounts []corev1.VolumeMount
-	secret := v.NATS.Secret.Name
-	if v.NATS.Embedded {
-		secret = EventingSecret
-	}
-	if secret != "" {
-		own, at := credentials(secret, TLSFolder)
-		own.Name, at.Name = NATSVolume, NATSVolume
-		volumes, mounts = []corev1.Volume{own}, []corev1.VolumeMount{at}
+	own, at := credentials(EventingSecret, TLSFolder)
+	volumes, mounts := []corev1.Volume{own}, []corev1.VolumeMount{at}
+	if secret := v.NATS.Secret.Name; secret != "" && !v.NATS.Embedded {
+		theirs, at := credentials(secret, NATSFolder)
+		theirs.Name, at.Name = NATSVolume, NATSVolume
+		volumes, mounts = append(volumes, theirs), append(mounts, at)
 	}
 	return []client.Object{deployment(v, pod{
 		name: EventingName, component: eventingComponent, image: v.Image.ref("ebb", v.Image.Digests.Ebb), part: &v.Eventing.Part,
-		args:  append([]string{"eventing", "--namespace=" + Namespace, "--drain-timeout=" + seconds(eventingDrain)}, v.NATS.client()...),
+		args: slices.Concat([]string{"eventing", "--namespace=" + Namespace, "--drain-timeout=" + seconds(eventingDrain), "--control=" + Control},
+			tlsArgs(), v.NATS.client()),
 		ports: []corev1.ContainerPort{port("http", httpPort)},
 		grace: eventingDrain + DrainMargin, token: true,
 		// Senders are to hear that it is gone before it refuses.
@@ -61,7 +60,7 @@ func (n *NATS) client() []string {
 		{"credentials", n.Secret.Credentials}, {"password-file", n.Secret.Password}, {"tls-ca", n.Secret.CA}, {"tls-cert", n.Secret.Cert}, {"tls-key", n.Secret.Key},
 	} {
 		if f.key != "" {
-			args = append(args, "--nats-"+f.flag+"="+TLSFolder+"/"+f.key)
+			args = append(args, "--nats-"+f.flag+"="+NATSFolder+"/"+f.key)
 		}
 	}
 	return args

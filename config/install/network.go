@@ -114,7 +114,7 @@ func policies(v Values) []client.Object {
 	open := []client.Object{
 		closed,
 		// The kube-apiserver, which asks admission, has no label and no known address.
-		policy(ControllerName, "controller", allow(parts("gateway", "activator"), controlPort), allow(nil, webhookPort), metrics),
+		policy(ControllerName, "controller", allow(parts("gateway", "activator", eventingComponent), controlPort), allow(nil, webhookPort), metrics),
 		// Hooks come from the kubelets, whose addresses are those of the nodes.
 		policy(ActivatorName, "activator", allow(parts("gateway"), requestPort), allow(nil, hookPort), metrics),
 		policy(GatewayName, "gateway", allow(nil, httpPort, httpsPort), allow(everyPod, internalPort), metrics),

@@ -39,14 +39,13 @@ func placesOfClient(args []string) []place {
 			places = append(places, place{at, func(string, string) string { return "" }})
 		}
 	}
-	const there = "or " + embedded + " .Values.nats.secret.name"
+	const theirs = "{{- if and (not " + embedded + ") .Values.nats.secret.name }}"
 	return append(places,
-		place{container + "volumeMounts", func(indent, key string) string {
-			return lines(indent, "{{- if "+there+" }}", key+":", "- mountPath: "+install.TLSFolder, "  name: "+install.NATSVolume, "  readOnly: true", "{{- end }}")
+		place{container + "volumeMounts.1", func(indent, _ string) string {
+			return lines(indent, theirs, "- mountPath: "+install.NATSFolder, "  name: "+install.NATSVolume, "  readOnly: true", "{{- end }}")
 		}},
-		place{podAt + "spec.volumes", func(indent, key string) string {
-			return lines(indent, "{{- if "+there+" }}", key+":", "- name: "+install.NATSVolume, "  secret:", "    defaultMode: 288",
-				"    secretName: {{ ternary \""+install.EventingSecret+"\" .Values.nats.secret.name "+embedded+" }}", "{{- end }}")
+		place{podAt + "spec.volumes.1", func(indent, _ string) string {
+			return lines(indent, theirs, "- name: "+install.NATSVolume, "  secret:", "    defaultMode: 288", "    secretName: {{ .Values.nats.secret.name }}", "{{- end }}")
 		}},
 	)
 }
@@ -67,7 +66,7 @@ func clientArgs(indent string, own []string) string {
 	}
 	optional("user", "user", "")
 	for _, f := range [][2]string{{"credentials", "credentials"}, {"password-file", "password"}, {"tls-ca", "ca"}, {"tls-cert", "cert"}, {"tls-key", "key"}} {
-		optional(f[0], "secret."+f[1], install.TLSFolder+"/")
+		optional(f[0], "secret."+f[1], install.NATSFolder+"/")
 	}
 	return lines(indent, append(all, "{{- end }}")...)
 }
