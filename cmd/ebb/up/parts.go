@@ -64,8 +64,10 @@ func portRequests(o Options) []datadir.PortRequest {
 	return requests
 }
 
+// prefer is a number that people know, for a platform whose gateway has one too. One with a free port may be beside others,
+// which would take the number while a part that was killed is started again.
 func prefer(o Options, port int) int {
-	if o.ThrowAway {
+	if o.ThrowAway || o.Port == 0 {
 		return 0
 	}
 	return port

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -59,7 +60,9 @@ func (s *senders) more(t *testing.T, n int64) {
 	from := s.taken.Load()
 	until(t, "events are acknowledged", func() error {
 		if now := s.taken.Load(); now < from+n {
-			return fmt.Errorf("%d of %d", now-from, n)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return fmt.Errorf("%d of %d (%w)", now-from, n, errors.Join(s.errs...))
 		}
 		return nil
 	})
