@@ -269,7 +269,8 @@ func (l *layout) activator(i int) supervise.Spec {
 func (l *layout) nats() supervise.Spec {
 	p := l.dir.PKI
 	return l.spec(partNATS, l.programs.ebb, httpReady("http://"+l.at("nats-metrics")+"/readyz"),
-		"nats", "--name=ebb", "--listen="+l.at("nats"), "--data="+l.dir.Path("events"), "--metrics-listen="+l.at("nats-metrics"),
+		"nats", "--name=ebb", "--listen="+l.at("nats"), "--data="+l.dir.Path("events"), "--max-store=1Pi", // a topic takes of the disk what its events need, not what it may have
+		"--metrics-listen="+l.at("nats-metrics"),
 		"--tls-cert="+p("mesh-nats.crt"), "--tls-key="+p("mesh-nats.key"), "--tls-ca="+p("mesh-ca.crt"))
 }
 
