@@ -20,7 +20,8 @@ import (
 // before is below it, because new events are given out in their order.
 //
 // The server's floor decides and not its number of events in flight: one that is held here may
-// be acknowledged late by another one, so a number does not say which they are.
+// be acknowledged late by another one, so a number does not say which they are. Only where the
+// floor stands still does the number, and with care (gathering).
 type order struct {
 	pin      string // what the server knows the pinned client by; "": not pinned
 	settled  bool
@@ -28,6 +29,44 @@ type order struct {
 	allowed  uint64      // the one event that may be given out before
 	keep     *time.Timer // renews the pin
 	last     time.Time   // an event came
+	gather   gathering
+}
+
+// gathering is how a consumer learns that it has everything that is not acknowledged, where the server's floor does not say
+// so. After the server was killed its floor can stand still: events that had been acknowledged, and purged, are in progress
+// again for it, and when it finds out it takes them away without looking what the next one in progress is. The floor moves
+// again when nothing is in progress, and nothing moves while everybody waits for the floor.
+//
+// So the consumer gives back all that it holds, and what comes then is in progress for certain. It has all of it when it
+// has as many as the server says and none was acknowledged meanwhile: as many are in progress as there were, and those
+// that came for the first time.
+type gathering struct {
+	since  time.Time // zero: not begun
+	before int       // in progress then
+	fresh  int       // came for the first time since
+}
+
+// done is whether all that is in progress is held. c.mu is held.
+func (g *gathering) done(held, inProgress int) bool {
+	return !g.since.IsZero() && held == inProgress && inProgress == g.before+g.fresh
+}
+
+// missing asks for what is below the first event that is held, and is true when there is nothing. c.mu is held.
+func (o *order) missing(c *consumer, inProgress int) bool {
+	g := &o.gather
+	if g.done(len(c.buffer), inProgress) {
+		return true
+	}
+	// What somebody else has comes when its AckWait ends, or is acknowledged: then it begins anew.
+	if since := time.Since(g.since); since > 2*c.ackWait || since > c.ackWait/4 && inProgress != g.before+g.fresh {
+		*g = gathering{since: time.Now(), before: inProgress}
+		o.giveBack(c)
+	}
+	// However little room there is: the server gives no more than may be in progress, and what is held comes again among it.
+	if n := max(inProgress, 1) - c.asked; n > 0 {
+		c.ask(n)
+	}
+	return false
 }
 
 // pinIdle is how long a pin is kept without an event.
@@ -38,6 +77,11 @@ func (o *order) reset() { o.stop(); *o = order{} }
 // anew is for a new connection or the loss of the pin, c.mu is held: what was held goes back.
 func (o *order) anew(c *consumer) {
 	o.unsettle()
+	o.giveBack(c)
+}
+
+// giveBack has the server give out again what is held. c.mu is held.
+func (*order) giveBack(c *consumer) {
 	for _, d := range c.buffer {
 		d.ended = true
 		c.out--
@@ -46,7 +90,7 @@ func (o *order) anew(c *consumer) {
 	c.buffer = nil
 }
 
-func (o *order) unsettle() { o.settled, o.allowed = false, 0 }
+func (o *order) unsettle() { o.settled, o.allowed, o.gather = false, 0, gathering{} }
 
 // may is whether the first event of the buffer may be given out.
 func (o *order) may(first *delivery) bool { return o.settled || first.sequence == o.allowed }
@@ -66,6 +110,9 @@ func (o *order) arrived(c *consumer, d *delivery, pin string) {
 		c.buffer = slices.Delete(c.buffer, i, i+1)
 	}
 	o.last = time.Now()
+	if d.attempt == 1 {
+		o.gather.fresh++
+	}
 	if pin != "" && pin != o.pin {
 		o.pin = pin
 		o.unsettle()
@@ -118,9 +165,11 @@ func (c *consumer) settle() {
 			slices.SortFunc(c.buffer, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
 			switch first := c.buffer[0]; {
 			case floor+1 < first.sequence:
-				if c.asked == 0 {
-					// So that what is with others can come, however little room there is.
-					c.ask(max(info.NumAckPending-len(c.buffer), 1))
+				if o.missing(c, info.NumAckPending) {
+					o.settled, o.settling = true, false
+					c.signal()
+					c.mu.Unlock()
+					return
 				}
 			case first.attempt == 1:
 				o.settled, o.settling = true, false
@@ -128,7 +177,7 @@ func (c *consumer) settle() {
 				c.mu.Unlock()
 				return
 			case o.allowed != first.sequence:
-				o.allowed, wait = first.sequence, 5*time.Millisecond
+				o.allowed, o.gather, wait = first.sequence, gathering{}, 5*time.Millisecond
 				c.signal()
 			}
 		}
