@@ -6,8 +6,11 @@
 // It writes out/bench-events.json with flat keys:
 //
 //	throughput.bare, throughput.ebb   events/s, published and consumed at once
-//	throughput.ratio                  ebb / bare
-//	processor_us.bare, processor_us.ebb  microseconds of processor for each event, the server's and
+//	throughput.ratio                  ebb / bare, the median of the rounds'
+//	throughput.http                   one hop of HTTP with nothing between, by the same senders and subscriber
+//	throughput.floor_ratio            ebb over what two such hops and bare JetStream one after the other give
+//	throughput.batch, .batch_ratio    as ebb, sent in batches of 20 and delivered one by one
+//	processor_us.bare, .http, .ebb, .batch, .ratio  microseconds of processor for each event, the server's and
 //	                                  both ends in it: what the ratio is without other load
 //	latency_ms.p50, latency_ms.p99    from the request's first byte to the subscriber, at a steady rate
 //	lost.total, duplicates.total      while the NATS server is killed with SIGKILL

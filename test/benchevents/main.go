@@ -66,32 +66,44 @@ func run(ctx context.Context, o options) error {
 	defer store.kill()
 
 	figures := map[string]any{"method.machine": fmt.Sprintf("%d processors, %s", runtime.NumCPU(), runtime.Version())}
-	var bare, ours, bareWork, ourWork []float64
-	for range o.rounds {
-		before := store.processor()
-		b, err := runBare(ctx, store.url, o.events)
-		if err != nil {
-			return fmt.Errorf("bare JetStream: %w", err)
-		}
-		bareWork = append(bareWork, perEvent(store.processor()-before, o.events))
-		p, err := newPlatform(ctx, store.url)
-		if err != nil {
-			return err
-		}
-		before = store.processor()
-		e, err := p.throughput(ctx, o.events)
-		ourWork = append(ourWork, perEvent(store.processor()-before, o.events))
-		p.close()
-		if err != nil {
-			return fmt.Errorf("throughput: %w", err)
-		}
-		bare, ours = append(bare, b), append(ours, e)
-		last := len(ourWork) - 1
-		fmt.Printf("bare JetStream %8.0f events/s %4.0f us of processor each   Ebb %8.0f events/s %4.0f us   ratio %.2f\n", b, bareWork[last], e, ourWork[last], e/b)
+	kinds := []struct {
+		key, name string
+		run       func() (float64, error)
+	}{
+		{"bare", "bare JetStream", func() (float64, error) { return runBare(ctx, store.url, o.events) }},
+		{"http", "one hop of HTTP", func() (float64, error) { return runHTTP(ctx, o.events) }},
+		{"ebb", "Ebb", func() (float64, error) {
+			return onPlatform(ctx, store, func(p *platform) (float64, error) { return p.throughput(ctx, o.events) })
+		}},
+		{"batch", "Ebb, in batches", func() (float64, error) {
+			return onPlatform(ctx, store, func(p *platform) (float64, error) { return p.batches(ctx, o.events, batch) })
+		}},
 	}
-	figures["processor_us.bare"], figures["processor_us.ebb"] = round(median(bareWork)), round(median(ourWork))
-	figures["throughput.bare"], figures["throughput.ebb"] = round(median(bare)), round(median(ours))
-	figures["throughput.ratio"] = round(median(ours) / median(bare))
+	rates, work := map[string][]float64{}, map[string][]float64{}
+	var ratios, ofFloor []float64
+	for range o.rounds {
+		for _, k := range kinds {
+			before := store.processor()
+			rate, err := k.run()
+			if err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			each := perEvent(store.processor()-before, o.events)
+			rates[k.key], work[k.key] = append(rates[k.key], rate), append(work[k.key], each)
+			fmt.Printf("%-16s %8.0f events/s %4.0f us of processor each   ", k.name, rate, each)
+		}
+		last := func(of map[string][]float64, key string) float64 { return of[key][len(of[key])-1] }
+		ratios = append(ratios, last(rates, "ebb")/last(rates, "bare"))
+		ofFloor = append(ofFloor, last(rates, "ebb")*(1/last(rates, "bare")+2/last(rates, "http")))
+		fmt.Printf("ratio %.2f, of the floor %.2f\n", ratios[len(ratios)-1], ofFloor[len(ofFloor)-1])
+	}
+	for _, k := range kinds {
+		figures["throughput."+k.key], figures["processor_us."+k.key] = round(median(rates[k.key])), round(median(work[k.key]))
+	}
+	figures["throughput.ratio"] = round(median(ratios))
+	figures["throughput.floor_ratio"] = round(median(ofFloor))
+	figures["throughput.batch_ratio"] = round(median(rates["batch"]) / median(rates["bare"]))
+	figures["processor_us.ratio"] = round(median(work["bare"]) / median(work["ebb"]))
 
 	p, err := newPlatform(ctx, store.url)
 	if err != nil {
@@ -125,6 +137,19 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	return os.WriteFile(o.out, append(text, '\n'), 0o644)
+}
+
+// batch is how many events a request has where they are sent in batches.
+const batch = 20
+
+// onPlatform runs on a platform of its own.
+func onPlatform(ctx context.Context, store *server, run func(*platform) (float64, error)) (float64, error) {
+	p, err := newPlatform(ctx, store.url)
+	if err != nil {
+		return 0, err
+	}
+	defer p.close()
+	return run(p)
 }
 
 // perEvent is microseconds.

@@ -96,6 +96,40 @@ func (p *platform) throughput(ctx context.Context, n int) (float64, error) {
 	return float64(n) / time.Since(begin).Seconds(), nil
 }
 
+// batches is throughput with so many events in a request.
+func (p *platform) batches(ctx context.Context, n, size int) (float64, error) {
+	begin := time.Now()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	failed := make(chan error, senders)
+	for range max(senders/size, 1) {
+		all.Go(func() {
+			s := &sender{address: p.address}
+			defer s.close()
+			for {
+				i := int(next.Add(int64(size))) - size
+				if i >= n {
+					return
+				}
+				if status, err := s.postBatch(ctx, i, min(i+size, n)); err != nil || status != http.StatusAccepted {
+					failed <- fmt.Errorf("a batch was answered %d: %w", status, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-failed:
+		return 0, err
+	default:
+	}
+	if err := p.subscriber.await(ctx, n); err != nil {
+		return 0, err
+	}
+	return float64(n) / time.Since(begin).Seconds(), nil
+}
+
 // latency sends rate events a second and returns how long each took to the subscriber.
 func (p *platform) latency(ctx context.Context, rate int, during time.Duration) ([]time.Duration, error) {
 	n := int(during.Seconds() * float64(rate))

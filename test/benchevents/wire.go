@@ -24,14 +24,30 @@ type sender struct {
 var payload = bytes.Repeat([]byte("x"), size)
 
 func (s *sender) post(ctx context.Context, i int) (status int, err error) {
+	s.out = fmt.Appendf(s.out[:0], "POST /bench/main HTTP/1.1\r\nHost: bench\r\nCe-Specversion: 1.0\r\nCe-Id: %d\r\nCe-Source: /bench\r\nCe-Type: dev.ebb.bench\r\nCe-Time: 2026-01-02T03:04:05Z\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", i, len(payload))
+	s.out = append(s.out, payload...)
+	return s.exchange(ctx)
+}
+
+// postBatch sends the events from i to before end as one batch.
+func (s *sender) postBatch(ctx context.Context, i, end int) (status int, err error) {
+	body := []byte{'['}
+	for ; i < end; i++ {
+		body = fmt.Appendf(body, `{"specversion":"1.0","id":"%d","source":"/bench","type":"dev.ebb.bench","time":"2026-01-02T03:04:05Z","datacontenttype":"text/plain","data":"%s"},`, i, payload)
+	}
+	body[len(body)-1] = ']'
+	s.out = fmt.Appendf(s.out[:0], "POST /bench/main HTTP/1.1\r\nHost: bench\r\nContent-Type: application/cloudevents-batch+json\r\nContent-Length: %d\r\n\r\n", len(body))
+	s.out = append(s.out, body...)
+	return s.exchange(ctx)
+}
+
+func (s *sender) exchange(ctx context.Context) (status int, err error) {
 	if s.conn == nil {
 		if s.conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", s.address); err != nil {
 			return 0, err
 		}
 		s.in = bufio.NewReader(s.conn)
 	}
-	s.out = fmt.Appendf(s.out[:0], "POST /bench/main HTTP/1.1\r\nHost: bench\r\nCe-Specversion: 1.0\r\nCe-Id: %d\r\nCe-Source: /bench\r\nCe-Type: dev.ebb.bench\r\nCe-Time: 2026-01-02T03:04:05Z\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", i, len(payload))
-	s.out = append(s.out, payload...)
 	_ = s.conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err = s.conn.Write(s.out); err == nil {
 		var m message
