@@ -37,10 +37,12 @@ type order struct {
 // again for it, and when it finds out it takes them away without looking what the next one in progress is. The floor moves
 // again when nothing is in progress, and nothing moves while everybody waits for the floor.
 //
-// So the consumer gives back all that it holds, and what comes then is in progress for certain. It has all of it when it
+// So where the floor has stood still for an AckWait the consumer gives back all that it holds, and what comes then is in progress for certain. It has all of it when it
 // has as many as the server says and none was acknowledged meanwhile: as many are in progress as there were, and those
 // that came for the first time.
 type gathering struct {
+	floor  uint64    // the last one
+	stands time.Time // since when
 	since  time.Time // zero: not begun
 	before int       // in progress then
 	fresh  int       // came for the first time since
@@ -52,14 +54,18 @@ func (g *gathering) done(held, inProgress int) bool {
 }
 
 // missing asks for what is below the first event that is held, and is true when there is nothing. c.mu is held.
-func (o *order) missing(c *consumer, inProgress int) bool {
+func (o *order) missing(c *consumer, floor uint64, inProgress int) bool {
 	g := &o.gather
+	if g.stands.IsZero() || floor != g.floor {
+		*g = gathering{floor: floor, stands: time.Now()}
+	}
 	if g.done(len(c.buffer), inProgress) {
 		return true
 	}
 	// What somebody else has comes when its AckWait ends, or is acknowledged: then it begins anew.
-	if since := time.Since(g.since); since > 2*c.ackWait || since > c.ackWait/4 && inProgress != g.before+g.fresh {
-		*g = gathering{since: time.Now(), before: inProgress}
+	since := time.Since(g.since)
+	if time.Since(g.stands) > c.ackWait && (since > 2*c.ackWait || since > c.ackWait/4 && inProgress != g.before+g.fresh) {
+		g.since, g.before, g.fresh = time.Now(), inProgress, 0
 		o.giveBack(c)
 	}
 	// However little room there is: the server gives no more than may be in progress, and what is held comes again among it.
@@ -165,7 +171,7 @@ func (c *consumer) settle() {
 			slices.SortFunc(c.buffer, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
 			switch first := c.buffer[0]; {
 			case floor+1 < first.sequence:
-				if o.missing(c, info.NumAckPending) {
+				if o.missing(c, floor, info.NumAckPending) {
 					o.settled, o.settling = true, false
 					c.signal()
 					c.mu.Unlock()
