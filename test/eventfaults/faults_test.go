@@ -163,9 +163,9 @@ func TestEventFaults(t *testing.T) {
 			}
 			return nil
 		})
-		events, again := l.taken.Load(), 0
+		events := l.taken.Load()
 		a, b := deliveries()
-		again = a - b
+		again := a - b
 		refused, broken := l.count(429)+l.count(503), l.broken.Load()
 		note := f.make(t, w, l)
 		over, then := time.Now(), l.acknowledged()

@@ -64,10 +64,9 @@ func (l *load) send(k, i int) bool {
 	defer again.Stop()
 	for try := k; ; try++ {
 		status, text := l.post(l.urls[try%len(l.urls)], k, i)
-		switch {
-		case status == 0:
+		if status == 0 {
 			l.broken.Add(1)
-		default:
+		} else {
 			l.answers[status].Add(1)
 		}
 		switch {
