@@ -124,6 +124,9 @@ func slowStore(_ *testing.T, w *world, _ *load) string {
 // TestEventFaults: no event that was acknowledged is lost, whatever dies, hangs or is full; an ordered Trigger gets each partition's events
 // for the first time in their order.
 func TestEventFaults(t *testing.T) {
+	if *events == 0 {
+		t.Skip("it takes minutes, and the machine for itself: go test ./test/eventfaults -v -events 12000")
+	}
 	storeBytes := min(max(*events/10*700, 2<<20), 24<<20)
 	w := newWorld(t, storeBytes)
 	ctx, stop := context.WithCancel(t.Context())

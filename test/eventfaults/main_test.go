@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	events = flag.Int("events", 12_000, "events that are acknowledged in all, at least")
+	events = flag.Int("events", 0, "events that are acknowledged in all, at least, such as 12000; 0: none, the test is left out")
 	rate   = flag.Int("rate", 600, "events/s; 0: as fast as they are taken")
 	random = flag.Int("random", 3, "faults drawn by chance, after each one once")
 	only   = flag.String("only", "", "only faults with this in their name")

@@ -88,7 +88,7 @@ func newWorld(t *testing.T, storeBytes int) *world {
 		w.metrics[i] = free(t)
 		w.urls = append(w.urls, "http://"+listen+"/"+namespace+"/main")
 		w.eventing[i] = startPart(t, fmt.Sprintf("eventing-%d", i), nil, ebb, "eventing", "--kubeconfig", kubeconfig, "--namespace", system,
-			"--listen", listen, "--nats", "nats://"+address, "--metrics-listen", w.metrics[i])
+			"--listen", listen, "--nats", "nats://"+address, "--metrics-listen", w.metrics[i], "--inspect-listen", "")
 	}
 
 	file, listen := filepath.Join(t.TempDir(), "taken"), free(t)
